@@ -1,0 +1,56 @@
+# The words of the project. Each sets up what it needs; a fresh machine needs python3 >= 3.11 and a package index.
+
+PY := .venv/bin/python
+ROUNDS ?= 300
+# More for pytest, e.g. `make test ARGS="-k webhook -x"`.
+ARGS ?=
+
+# Every tests/campaigns/NAME.py is a campaign and a word of its own: `make NAME`. Helpers there start with an underscore.
+CAMPAIGNS := $(filter-out conftest test_% _%,$(notdir $(basename $(wildcard tests/campaigns/*.py))))
+OTHER_CAMPAIGNS := $(filter-out crash,$(CAMPAIGNS))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check fmt bench campaigns crash system-packages $(OTHER_CAMPAIGNS)
+
+help: ## the words
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.setup ## .venv with the locked dependencies
+	@:
+
+.venv/.setup: pyproject.toml uv.lock scripts/setup
+	@./scripts/setup
+	@touch $@
+
+run: setup ## the service with config/quickstart.yaml: SQLite, no account, no server
+	@exec $(PY) -m tidegate serve config/quickstart.yaml
+
+demo: setup ## the service, driven by a script that shows runs and their lineage
+	@exec $(PY) -m examples.demo
+
+test: setup system-packages ## the tests, against real servers that they start themselves
+	@$(PY) -m pytest -q $(ARGS)
+
+check: setup ## format, lint, types, import law
+	@.venv/bin/ruff format --check --quiet . || { echo 'check: some files are not formatted; run "make fmt".' >&2; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+fmt: setup ## format, and repair what the linter can repair
+	@.venv/bin/ruff check --fix --quiet . || true
+	@.venv/bin/ruff format .
+
+bench: setup system-packages ## all benchmarks
+	@$(PY) -m benchmarks all
+
+campaigns: crash $(OTHER_CAMPAIGNS) ## all the long proofs
+
+crash: setup system-packages ## kill -9 at every step, ROUNDS times
+	@$(PY) -m tests.campaigns.crash --rounds $(ROUNDS)
+
+$(OTHER_CAMPAIGNS): setup system-packages
+	@$(PY) -m tests.campaigns.$@
+
+system-packages:
+	@./scripts/system-packages

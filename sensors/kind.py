@@ -1,0 +1,62 @@
+"""A sensor kind: name, options, constructor, help and emitted event shape, declared together.
+
+Built-in kinds stand in the explicit list of `sensors.registry`; plug-ins come through the same door.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from sensors.clock import Clock
+from sensors.sensor import PushSensor, Sensor
+
+
+class SensorOptions(BaseModel):
+    """Options that every kind has. A kind's model extends it; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    paused: Literal["hold", "drop"] | None = None
+    was: str | None = None
+    cursor: Literal["keep", "reset"] | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SensorContext:
+    """What a constructor gets besides its options: name, clock, where relative paths start, and named connections."""
+
+    name: str
+    service: str
+    clock: Clock
+    base: Path
+    connections: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Emits:
+    """What the events of a kind look like, in words: shown by `tidegate kinds`. `sample` is an event as JSON data."""
+
+    types: Mapping[str, str]  # type -> when
+    subject: str
+    time: str
+    data: str
+    attributes: str
+    sample: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SensorKind:
+    """One kind of source. `build` never connects. `push` kinds build a PushSensor, others a Sensor."""
+
+    name: str
+    help: str
+    options: type[SensorOptions]
+    build: Callable[[Any, SensorContext], Sensor | PushSensor]
+    emits: Emits
+    push: bool = False
+    api: int = 1

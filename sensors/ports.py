@@ -1,0 +1,74 @@
+"""What the sensors stage needs from the house; `tidegate/` implements it.
+
+`Inbox` is where batches go: it returns only when the batch is durable. `Lookup` reads remembered objects in pages.
+`Prefilter` lets a stream sensor skip what no trigger could match.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sensors.batch import Batch, Cursor, SeenObject
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one event of a batch: its uid (the first one's, for a duplicate) and whether it was one."""
+
+    uid: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer of the inbox. `stale` says that the fence had moved on and nothing was stored."""
+
+    receipts: Sequence[Receipt]
+    stale: bool = False
+
+
+class Inbox(Protocol):
+    """Makes batches durable."""
+
+    async def put(self, sensor: str, batch: Batch) -> Stored:
+        """Store the batch; returns after the commit.
+
+        Raises `sensors.ports.Unavailable` when the store cannot accept now: keep the batch and try again.
+        """
+        ...
+
+    async def cursors(self, sensor: str) -> Mapping[str, Cursor]:
+        """Return the durable positions of a sensor by shard."""
+        ...
+
+
+class Unavailable(Exception):
+    """The store cannot accept now (gone, locked, disk full, draining); try again after `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """Too much waits already; the sender should slow down (HTTP 429)."""
+
+
+class Lookup(Protocol):
+    """Reads what a sensor remembers of objects, in bounded pages."""
+
+    async def seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
+        """Return what is remembered of these keys (at most 5,000 at once)."""
+        ...
+
+    async def seen_after(self, key: str, limit: int, prefix: str = "") -> Sequence[SeenObject]:
+        """Return up to `limit` remembered objects with state `present`, key greater than `key`, in key order."""
+        ...
+
+
+class Prefilter(Protocol):
+    """Says whether any trigger could match, from envelope attributes alone."""
+
+    def wants(self, type: str, subject: str | None) -> bool:  # noqa: A002 - the CloudEvents attribute name
+        """Return False only when no trigger could possibly match such an event of this sensor."""
+        ...

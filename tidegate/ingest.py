@@ -1,0 +1,175 @@
+"""The one transaction: batches in, durable facts out, acknowledgement after.
+
+`Ingest` is a group-committed write: every batch that waits when a transaction can start goes into it, so one fsync serves
+many. Within it: fences are checked, ids inserted (the repeats drop out), the new events judged and their runs written,
+cursors and memories moved: all of it or nothing. `StoreInbox` is the sensors' side of it: `put` returns after COMMIT.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sensors.batch import Batch, Cursor
+from sensors.event import Event
+from sensors.ports import Receipt, Stored
+from sensors.uid import DEAD_LETTER, new_uid
+from sensors.w3c import new_root
+from tidegate.absorb import Facts, Incoming, absorb
+from tidegate.failpoints import FailPoint, pass_by
+from tidegate.rules import RulesInForce
+from tidegate.store.tx import CountKey, NewId, Store, Tx
+
+_STALE = Stored((), stale=True)
+_NOTHING = Stored(())
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One batch of one sensor on its way in, with the context of the span that received it."""
+
+    sensor: str
+    batch: Batch
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The answer to one delivery. `facts` are those of its whole group, given to the group's first delivery only."""
+
+    stored: Stored
+    facts: Facts | None = None
+
+
+class Ingest:
+    """The write that makes deliveries durable. One instance per process; `shard` names its counters."""
+
+    name = "ingest"
+
+    def __init__(self, rules: RulesInForce, shard: str, fail_point: FailPoint = pass_by, mint_root: Callable[[], str] = new_root) -> None:
+        self._rules = rules
+        self._shard = shard
+        self._fail_point = fail_point
+        self._mint_root = mint_root
+
+    def __call__(self, tx: Tx, items: Sequence[Delivery]) -> Sequence[Ingested]:
+        """Store all deliveries of a group; one answer per delivery, in order."""
+        fail_point = self._fail_point
+        fail_point("ingest.begin")
+        rules = self._rules.current
+        stale = _stale(tx, items)
+        now = tx.now()
+        facts = Facts()
+        ids = [
+            NewId(item.sensor, event.id, event.uid, None if item.batch.dedup_for is None else now + int(item.batch.dedup_for * 1e6))
+            for index, item in enumerate(items)
+            if index not in stale
+            for event in item.batch.events
+        ]
+        known = tx.new_event_ids(ids) if ids else {}
+        fail_point("ingest.ids")
+        incoming: list[Incoming] = []
+        answers: list[Ingested] = []
+        counts: dict[CountKey, int] = {}
+        for index, item in enumerate(items):
+            if index in stale:
+                answers.append(Ingested(_STALE))
+                continue
+            answers.append(Ingested(self._receive(item, known, incoming, facts, counts)))
+        absorb(tx, rules, incoming, self._shard, facts, fail_point, self._mint_root)
+        for index, item in enumerate(items):
+            if index not in stale:
+                _write_positions(tx, item, now)
+        if counts:
+            tx.add_counts(self._shard, counts)
+        if answers:
+            answers[0] = Ingested(answers[0].stored, facts)
+        return answers
+
+    def _receive(
+        self, item: Delivery, known: Mapping[tuple[str, str], str], incoming: list[Incoming], facts: Facts, counts: dict[CountKey, int]
+    ) -> Stored:
+        """Sort one delivery's events into new ones and repeats."""
+        sensor, batch = item.sensor, item.batch
+        for outcome, n in batch.counts.items():
+            _add(counts, ("sensor", sensor, outcome), n)
+        if not batch.events:
+            return _NOTHING
+        receipts = []
+        fresh = 0
+        taken: set[str] = set()
+        for event in batch.events:
+            uid = known[sensor, event.id]
+            if uid == event.uid and uid not in taken:
+                taken.add(uid)
+                incoming.append(Incoming(event, item.parent if item.parent is not None else _adopted(event)))
+                receipts.append(Receipt(uid, duplicate=False))
+                fresh += 1
+            else:
+                receipts.append(Receipt(uid, duplicate=True))
+        repeats = len(receipts) - fresh
+        if fresh:
+            _add(counts, ("sensor", sensor, "stored"), fresh)
+        if repeats:
+            _add(counts, ("sensor", sensor, "duplicate"), repeats)
+            facts.duplicates += repeats
+        return Stored(receipts)
+
+
+def _adopted(event: Event) -> str | None:
+    """A verified sender's trace is continued; anyone else's is only linked."""
+    return event.traceparent if event.trusted else None
+
+
+def _add(counts: dict[CountKey, int], key: CountKey, n: int) -> None:
+    counts[key] = counts.get(key, 0) + n
+
+
+def _stale(tx: Tx, items: Sequence[Delivery]) -> frozenset[int]:
+    """Lock the cursors of the group and name the deliveries whose fence has moved on."""
+    names = sorted(
+        {(item.sensor, cursor.shard) for item in items for cursor in item.batch.cursors}
+        | {(item.sensor, item.batch.fence.shard) for item in items if item.batch.fence is not None}
+    )
+    if not names:
+        return frozenset()
+    rows = tx.lock_cursors(names)
+    stale = set()
+    for index, item in enumerate(items):
+        fence = item.batch.fence
+        if fence is not None:
+            row = rows.get((item.sensor, fence.shard))
+            if row is None or row.epoch != fence.epoch:
+                stale.add(index)
+    return frozenset(stale)
+
+
+def _write_positions(tx: Tx, item: Delivery, now: int) -> None:
+    """Move cursors and memories, keep dead letters: in the same transaction as the events they stand for."""
+    batch = item.batch
+    if batch.seen or batch.forget:
+        tx.put_seen(item.sensor, batch.seen, batch.forget)
+    if batch.dead_letters:
+        tx.insert_dead_letters([(new_uid(DEAD_LETTER, now), item.sensor, now, letter) for letter in batch.dead_letters])
+    if batch.cursors:
+        tx.put_cursors(item.sensor, batch.cursors)
+
+
+class StoreInbox:
+    """Implements `sensors.ports.Inbox` over the store. `on_facts` is told on the loop of what became durable."""
+
+    def __init__(self, store: Store, ingest: Ingest, on_facts: Callable[[Facts], None]) -> None:
+        self._store = store
+        self._ingest = ingest
+        self._on_facts = on_facts
+
+    async def put(self, sensor: str, batch: Batch, parent: str | None = None) -> Stored:
+        """Make a batch durable; see `sensors.ports.Inbox`. `parent` is the context of the receiving span."""
+        weight = 256 + sum(len(event.data or b"") + 512 for event in batch.events)
+        answer = await self._store.submit(self._ingest, Delivery(sensor, batch, parent), weight)
+        if answer.facts is not None:
+            self._on_facts(answer.facts)
+        return answer.stored
+
+    async def cursors(self, sensor: str) -> Mapping[str, Cursor]:
+        """Return the durable positions of a sensor by shard."""
+        rows = await self._store.read(lambda reader: reader.cursors(sensor))
+        return {row.shard: Cursor(row.shard, row.value) for row in rows}

@@ -1,0 +1,89 @@
+"""Own events: what the service tells about itself, as events of the reserved sensor `tidegate`. Pure.
+
+Types: `tidegate.run.started|succeeded|failed|cancelled`, `tidegate.dataset.updated`, `tidegate.check.failed`,
+`tidegate.sensor.unhealthy|recovered`. Their ids are made of what they tell of, so the same change is never told twice.
+`depth` counts runs between an outside event and this one: chains deeper than `sensors.event.MAX_DEPTH` are refused.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from pipelines.run import Run, RunStep
+from sensors.event import OWN_SENSOR, Event
+from sensors.uid import EVENT, new_uid
+
+
+def own_events(run: Run, change: str, step: RunStep | None, service: str, now: int) -> Iterator[Event]:
+    """Yield the events that a change of a run causes: datasets updated, checks failed, then the run's own change."""
+    if step is not None:
+        for write in step.datasets:
+            if write.mode == "write":
+                yield _event(
+                    run,
+                    service,
+                    now,
+                    type="tidegate.dataset.updated",
+                    subject=write.name,
+                    id=f"{run.uid}/{write.task}/{write.namespace}/{write.name}/{write.version or step.at}",
+                    data={"dataset": write.name, "namespace": write.namespace, "rows": write.rows, "version": write.version, "task": write.task},
+                )
+        for check in step.checks:
+            if not check.passed:
+                yield _event(
+                    run,
+                    service,
+                    now,
+                    type="tidegate.check.failed",
+                    subject=check.dataset,
+                    id=f"{run.uid}/{check.task}/{check.check}/{check.at}",
+                    data={"check": check.check, "dataset": check.dataset, "severity": check.severity, "message": check.message},
+                )
+    if change:
+        error = step.error if step is not None else None
+        yield _event(run, service, now, type=f"tidegate.run.{change}", subject=run.pipeline, id=f"{run.uid}/{change}", data={"error": error})
+
+
+def sensor_event(sensor: str, change: str, reason: str, service: str, now: int) -> Event:
+    """Build `tidegate.sensor.unhealthy` or `.recovered`."""
+    return Event(
+        sensor=OWN_SENSOR,
+        id=f"{sensor}/{change}/{now}",
+        uid=new_uid(EVENT, now),
+        source=f"/tidegate/{service}",
+        type=f"tidegate.sensor.{change}",
+        received_at=now,
+        subject=sensor,
+        time=now,
+        data=orjson.dumps({"sensor": sensor, "reason": reason}),
+        content_type="application/json",
+    )
+
+
+def _event(run: Run, service: str, now: int, *, type: str, subject: str, id: str, data: Mapping[str, Any]) -> Event:  # noqa: A002 - CloudEvents names
+    """Build an own event about a run; its data always names the run, its pipeline, trigger, key, partition and parameters."""
+    about = {
+        "run": run.uid,
+        "pipeline": run.pipeline,
+        "trigger": run.trigger,
+        "key": run.key,
+        "generation": run.generation,
+        "partition": run.partition,
+        "lane": run.lane,
+        "params": dict(run.params),
+    }
+    return Event(
+        sensor=OWN_SENSOR,
+        id=id,
+        uid=new_uid(EVENT, now),
+        source=f"/tidegate/{service}",
+        type=type,
+        received_at=now,
+        subject=subject,
+        time=now,
+        data=orjson.dumps({**about, **data}, default=str),
+        content_type="application/json",
+        depth=run.depth + 1,
+        cause_run=run.uid,
+    )

@@ -1,0 +1,215 @@
+"""Runs in the store: claim, renew, advance, cancel, start by hand, resume; each a group-committed write.
+
+Every write of a holder is conditional on the run's fence. What a change tells the world (`tidegate.run.…`,
+`tidegate.dataset.…`, `tidegate.check.…`) is written as an own event in the same transaction, and judged there, so that
+chained pipelines start exactly when the change is durable. Own events that no rule could match are counted, not stored.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipelines.executor import EngineTraits, begin
+from pipelines.pipeline import PipelineDef, from_json
+from pipelines.ports import Claimed, Renewal
+from pipelines.run import Run, RunState, RunStep
+from sensors.w3c import child_of
+from tidegate.absorb import Facts, Incoming, absorb
+from tidegate.failpoints import FailPoint, pass_by
+from tidegate.own_events import own_events
+from tidegate.rules import RulesInForce
+from tidegate.store.tx import ClaimAsk, CountKey, RunUpdate, Tx
+
+_DEFINITIONS_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The answer to one claim: the runs, and the facts of own events written beside them."""
+
+    runs: Sequence[Claimed]
+    facts: Facts | None = None
+
+
+class OwnEvents:
+    """Writes own events inside a transaction. Shared by the writes below."""
+
+    def __init__(self, rules: RulesInForce, shard: str, service: str, fail_point: FailPoint = pass_by) -> None:
+        self._rules = rules
+        self._shard = shard
+        self._service = service
+        self._fail_point = fail_point
+
+    def write(self, tx: Tx, changes: Sequence[tuple[Run, str, RunStep | None]], facts: Facts) -> None:
+        """Write the own events of (run, change, step) triples, `change` being `started`, `succeeded`, `failed`, …"""
+        rules = self._rules.current
+        now = tx.now()
+        counts: dict[CountKey, int] = {}
+        incoming = []
+        for run, change, step in changes:
+            for event in own_events(run, change, step, self._service, now):
+                if rules.rules.wants(event.sensor, event.type, event.subject):
+                    incoming.append(Incoming(event, run.run_span))
+                    outcome = "stored"
+                else:
+                    outcome = "unwatched"
+                key = ("sensor", event.sensor, outcome)
+                counts[key] = counts.get(key, 0) + 1
+        if counts:
+            tx.add_counts(self._shard, counts)
+        absorb(tx, rules, incoming, self._shard, facts, self._fail_point)
+
+
+class Claim:
+    """Claims runs and writes the start intention of their first tasks in the same transaction."""
+
+    name = "claim"
+
+    def __init__(self, rules: RulesInForce, traits: Callable[[], Mapping[str, EngineTraits]], own: OwnEvents) -> None:
+        self._rules = rules
+        self._traits = traits
+        self._own = own
+        self._definitions: dict[str, PipelineDef] = {}
+
+    def __call__(self, tx: Tx, items: Sequence[ClaimAsk]) -> Sequence[Claims]:
+        """Claim for every ask of the group."""
+        rules = self._rules.current
+        now = tx.now()
+        traits = self._traits()
+        facts = Facts()
+        answers: list[Claims] = []
+        started: list[tuple[Run, str, RunStep | None]] = []
+        changed = []
+        for rows in tx.claim_runs(items, rules.concurrency):
+            claims = []
+            for row in rows:
+                definition = self._definition(row.run.definition, row.definition)
+                new = begin(definition, row.run, row.tasks, traits, now, taken_over=row.taken_over, mint_span=child_of)
+                changed.extend(new)
+                by_uid = {task.uid: task for task in new}
+                tasks = tuple(by_uid.pop(task.uid, task) for task in row.tasks) + tuple(by_uid.values())
+                claims.append(Claimed(row.run, tasks, definition, row.taken_over))
+                if not row.taken_over:
+                    started.append((row.run, "started", None))
+            answers.append(Claims(claims))
+        if changed:
+            tx.upsert_tasks(changed)
+        if started:
+            self._own.write(tx, started, facts)
+        if answers:
+            answers[0] = Claims(answers[0].runs, facts)
+        return answers
+
+    def _definition(self, name: str, text: str) -> PipelineDef:
+        """Read a definition once; the few in use stay parsed."""
+        found = self._definitions.get(name)
+        if found is None:
+            if len(self._definitions) >= _DEFINITIONS_KEPT:
+                self._definitions.clear()
+            found = self._definitions[name] = from_json(text)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The answer to one step: whether it was applied, and the facts it caused."""
+
+    applied: bool
+    facts: Facts | None = None
+
+
+class Advance:
+    """Applies steps of runs, fenced, with the own events they cause."""
+
+    name = "advance"
+
+    def __init__(self, own: OwnEvents) -> None:
+        self._own = own
+
+    def __call__(self, tx: Tx, items: Sequence[tuple[RunStep, Run]]) -> Sequence[Advanced]:
+        """Apply all steps of the group whose fence is still the run's."""
+        fences = tx.fences(sorted({step.run for step, _ in items}))
+        facts = Facts()
+        tasks, updates, logs = [], [], []
+        changes: list[tuple[Run, str, RunStep | None]] = []
+        answers = []
+        for step, run in items:
+            if fences.get(step.run) != step.fence:
+                answers.append(Advanced(applied=False))
+                continue
+            tasks.extend(step.tasks)
+            logs.extend(step.logs)
+            if step.datasets or step.checks:
+                tx.insert_datasets(step.run, step.datasets, step.checks)
+            final = step.state is not None and step.state.final
+            if step.state is not None or step.error is not None:
+                updates.append(
+                    RunUpdate(
+                        run=step.run,
+                        fence=step.fence,
+                        state=step.state,
+                        finished_at=step.at if final else None,
+                        error=step.error,
+                    )
+                )
+            if final or step.datasets or step.checks:
+                changes.append((run, str(step.state) if step.state is not None and final else "", step))
+            answers.append(Advanced(applied=True))
+        if tasks:
+            tx.upsert_tasks(tasks)
+        if updates:
+            tx.update_runs(updates)
+        if logs:
+            tx.insert_logs(logs)
+        if changes:
+            self._own.write(tx, changes, facts)
+        if answers:
+            answers[0] = Advanced(answers[0].applied, facts)
+        return answers
+
+
+@dataclass(frozen=True, slots=True)
+class RenewAsk:
+    """A holder's runs whose leases shall live another `lease` µs."""
+
+    holder: str
+    runs: Sequence[str]
+    lease: int
+
+
+class Renew:
+    """Extends leases by the database's clock."""
+
+    name = "renew"
+
+    def __call__(self, tx: Tx, items: Sequence[RenewAsk]) -> Sequence[Renewal]:
+        """Renew for every holder of the group."""
+        return [Renewal(*tx.renew(item.holder, item.runs, item.lease)) for item in items]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsk:
+    """Somebody wants a run to stop."""
+
+    run: str
+    reason: str
+
+
+class Cancel:
+    """Asks runs to stop: queued ones end at once, with their own event; running ones become `cancelling`."""
+
+    name = "cancel"
+
+    def __init__(self, own: OwnEvents) -> None:
+        self._own = own
+
+    def __call__(self, tx: Tx, items: Sequence[CancelAsk]) -> Sequence[tuple[str | None, Facts]]:
+        """Return each run's new state (None: no such run) and the facts."""
+        answers = []
+        for item in items:
+            facts = Facts()
+            before = tx.get_runs([item.run]).get(item.run)
+            state = tx.request_cancel(item.run, item.reason)
+            if before is not None and not before.state.final and state == RunState.CANCELLED:
+                self._own.write(tx, [(before, "cancelled", None)], facts)
+            answers.append((state, facts))
+        return answers
