@@ -23,6 +23,10 @@ setup: .venv/.setup ## .venv with the locked dependencies
 	@touch $@
 
 run: setup ## the service with config/quickstart.yaml: SQLite, no account, no server
+	@echo 'console and API: http://127.0.0.1:8080   (stop with Ctrl-C)'
+	@echo 'try, in another terminal:'
+	@echo '  cp examples/01-orders/data/orders-2026-01.csv inbox/'
+	@echo '  .venv/bin/tidegate runs'
 	@exec $(PY) -m tidegate serve config/quickstart.yaml
 
 demo: setup ## the service, driven by a script that shows runs and their lineage
@@ -33,7 +37,7 @@ test: setup system-packages ## the tests, against real servers that they start t
 
 check: setup ## format, lint, types, import law
 	@.venv/bin/ruff format --check --quiet . || { echo 'check: some files are not formatted; run "make fmt".' >&2; exit 1; }
-	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff check --quiet --output-format concise .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
 
