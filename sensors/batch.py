@@ -26,8 +26,9 @@ class Fence:
 class SeenObject:
     """What a listing sensor remembers of one object.
 
-    `token` is its version (etag, size, modified), `incarnation` rises after an observed deletion, `state` is `present` or
-    `deleted`; `first_seen` and `last_changed` are UTC microseconds. `extra` is small JSON of the kind's own.
+    `token` is its version (etag, size, modified), `incarnation` rises after an observed deletion, `state` is
+    `present` or `deleted`; `first_seen` and `last_changed` are UTC microseconds. `extra` is small JSON of the kind's
+    own.
     """
 
     key: str
@@ -60,9 +61,9 @@ async def _no_ack() -> None:
 class Batch:
     """All that must become durable together.
 
-    `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names seen
-    objects to erase. `dedup_for` is how long the ids are remembered, in seconds; None means for ever. `ack` is awaited
-    after the commit; when it fails the source redelivers and the ids drop the repeats.
+    `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
+    seen objects to erase. `dedup_for` is how long the ids are remembered, in seconds; None means for ever. `ack` is
+    awaited after the commit; when it fails the source redelivers and the ids drop the repeats.
     """
 
     events: Sequence[Event] = ()

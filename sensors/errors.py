@@ -1,11 +1,11 @@
 """What a sensor may raise, named by what the caller does next.
 
-    SensorError
-    ├── NotConnected    connect again, after a back-off
-    ├── BackOff         wait as long as it says, then read again; the connection is fine
-    ├── Exhausted       the source has no more, ever: close, do not reconnect
-    ├── BadPayload      this one payload is unreadable: dead-letter it, go on
-    └── Refused         (push only) answer the sender with its status; nothing is stored
+SensorError
+├── NotConnected    connect again, after a back-off
+├── BackOff         wait as long as it says, then read again; the connection is fine
+├── Exhausted       the source has no more, ever: close, do not reconnect
+├── BadPayload      this one payload is unreadable: dead-letter it, go on
+└── Refused         (push only) answer the sender with its status; nothing is stored
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,9 @@ class Refused(SensorError):
     The sentence is for operators; the sender is told only the status' standard phrase and `public`.
     """
 
-    def __init__(self, status: int, code: str, message: str, *, public: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, public: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code

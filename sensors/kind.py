@@ -28,13 +28,19 @@ class SensorOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SensorContext:
-    """What a constructor gets besides its options: name, clock, where relative paths start, and named connections."""
+    """What a constructor gets besides its options: name, clock, where relative paths start, and named connections.
+
+    `compile` turns the text of a CEL expression and the names of its scope into a function of that scope's values; it
+    raises ValueError for text that is no expression. Expressions live above this stage, so the composition root lends
+    it; None where no expressions are offered.
+    """
 
     name: str
     service: str
     clock: Clock
     base: Path
     connections: Mapping[str, Any] = field(default_factory=dict)
+    compile: Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ class Stored:
 class Inbox(Protocol):
     """Makes batches durable."""
 
-    async def put(self, sensor: str, batch: Batch) -> Stored:
-        """Store the batch; returns after the commit.
+    async def put(self, sensor: str, batch: Batch, parent: str | None = None) -> Stored:
+        """Store the batch; returns after the commit. `parent` is the traceparent of the span that received it.
 
         Raises `sensors.ports.Unavailable` when the store cannot accept now: keep the batch and try again.
         """
@@ -69,6 +69,6 @@ class Lookup(Protocol):
 class Prefilter(Protocol):
     """Says whether any trigger could match, from envelope attributes alone."""
 
-    def wants(self, type: str, subject: str | None) -> bool:  # noqa: A002 - the CloudEvents attribute name
+    def wants(self, type: str, subject: str | None) -> bool:
         """Return False only when no trigger could possibly match such an event of this sensor."""
         ...

@@ -18,7 +18,7 @@ TASK_RUN = "tsk_"
 DECISION = "dec_"
 DEAD_LETTER = "ddl_"
 REPLAY = "rpl_"
-TOKEN = "tok_"
+TOKEN = "tok_"  # noqa: S105 - the prefix of a uid
 
 
 def make_uid(prefix: str, at: int, entropy: bytes) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)", re.ASCII)
@@ -33,8 +33,8 @@ START_HELP: Final = "now, beginning, a timestamp such as 2026-01-31T06:00:00Z, o
 def parse_duration(value: Any) -> float:
     """Return seconds for `500ms 30s 5m 6h 7d` (fractions allowed: `1.5h`); 0 may stand without a unit.
 
-    A float or int that is not zero is refused for its missing unit, except a float that this function produced before
-    (pydantic defaults are not validated, so only re-validated values meet this: those are floats and pass).
+    A float passes as the seconds that it is (a model made in Python, or validated again); an int is refused for its
+    missing unit. The configuration refuses floats as well: its validation context says `written`.
     """
     if isinstance(value, bool):
         raise ValueError(f"expected {DURATION_HELP}")  # noqa: TRY004 - pydantic turns ValueError into a finding
@@ -53,12 +53,19 @@ def parse_duration(value: Any) -> float:
     return seconds
 
 
+def _duration(value: Any, info: ValidationInfo) -> float:
+    if isinstance(value, float) and info.context and info.context.get("written"):
+        raise ValueError(f"{value:g} has no unit; write {DURATION_HELP}")
+    return parse_duration(value)
+
+
 def format_duration(seconds: float) -> str:
     """Return the shortest whole spelling: 90.0 -> `90s`, 3600.0 -> `1h`, 0.5 -> `500ms`."""
     for unit in ("d", "h", "m", "s"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
             return f"{int(seconds // _SECONDS[unit])}{unit}"
-    return f"{round(seconds * 1000, 6):g}ms" if seconds else "0s"
+    millis = f"{seconds * 1000:.6f}".rstrip("0").rstrip(".")
+    return f"{millis}ms" if millis != "0" else "0s"
 
 
 def parse_size(value: Any) -> int:
@@ -137,7 +144,7 @@ def parse_start(value: Any) -> StartAt:
 
 Duration = Annotated[
     float,
-    BeforeValidator(parse_duration),
+    BeforeValidator(_duration),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "description": DURATION_HELP}),
 ]

@@ -1,7 +1,7 @@
 """W3C Trace Context, Level 2: reading, writing and minting `traceparent` text. Pure but for the random ids.
 
-A context is kept as its `traceparent` text everywhere (rows, queues, environments), so that a restart, a retry or another
-process continues exactly where the stored text says.
+A context is kept as its `traceparent` text everywhere (rows, queues, environments), so that a restart, a retry or
+another process continues exactly where the stored text says.
 """
 
 import os

@@ -1,0 +1,93 @@
+"""Waiting, for what asks at an interval: an alarm that can be rung early, and an interval with jitter.
+
+Both stand on the injected clock, so that tests own the time. `Alarm` belongs to one waiting task; anybody on the same
+loop may ring it.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from sensors.clock import Clock
+
+
+@runtime_checkable
+class Pollable(Protocol):
+    """What a sensor may offer besides its contract: being asked to look at its source now."""
+
+    def poll(self) -> None:
+        """Make the read that waits, or the next one, look at the source at once. Never blocks, never raises."""
+        ...
+
+
+@runtime_checkable
+class Lagging(Protocol):
+    """What a sensor may offer besides its contract: how far behind its source it is."""
+
+    def lag(self) -> float | None:
+        """Return the lag in the kind's own unit (documented there: records, seconds); None while unknown."""
+        ...
+
+
+@runtime_checkable
+class Troubled(Protocol):
+    """What a sensor may offer besides its contract: reads succeed, and yet something is wrong."""
+
+    def trouble(self) -> str | None:
+        """Return the sentence that makes the sensor unhealthy, None when all is well. Asked after each read."""
+        ...
+
+
+class Alarm:
+    """One task waits; others ring."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rung = False
+        self._waiter: asyncio.Future[bool] | None = None
+
+    def ring(self) -> None:
+        """End the wait; when nobody waits, the next wait ends at once."""
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait that long (None: until rung). Return True when rung; the ring is then used up."""
+        if not self._rung and (seconds is None or seconds > 0):
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            nap = None if seconds is None else asyncio.ensure_future(self._clock.sleep(seconds))
+            if nap is not None:
+                nap.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(False))
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if nap is not None:
+                    nap.cancel()
+        rung, self._rung = self._rung, False
+        return rung
+
+
+class Interval:
+    """When to ask next: every so many seconds, spread by jitter, so that many sensors do not ask in step."""
+
+    def __init__(
+        self, clock: Clock, every: float, *, jitter: float = 0.1, rand: Callable[[], float] = random.random
+    ) -> None:
+        self._clock = clock
+        self._every = every
+        self._jitter = jitter
+        self._rand = rand
+        self._due = clock.monotonic()
+
+    def remaining(self) -> float:
+        """Return the seconds until it is due; 0 when it is."""
+        return max(0.0, self._due - self._clock.monotonic())
+
+    def restart(self, after: float | None = None) -> None:
+        """Make it due after a full interval, shortened or lengthened by jitter, or after exactly `after` seconds."""
+        if after is None:
+            after = self._every * (1 + self._jitter * (2 * self._rand() - 1))
+        self._due = self._clock.monotonic() + after
