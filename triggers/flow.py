@@ -23,7 +23,7 @@ _AGAIN = frozenset({"failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
-    """A run to insert, queued. `key`, `scope` and `generation` name it for ever; `depth` is that of its deepest cause."""
+    """A run to insert, queued. `key`, `scope` and `generation` name it for ever; `depth` is its deepest cause's."""
 
     run_uid: str
     trigger_event: TriggerEvent
@@ -38,11 +38,12 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """All that follows from a plan, to be written in this order: trigger events, starts, keys, coalesce, cancels, decisions.
+    """All that follows from a plan, to be written in this order: trigger events, starts, keys, coalesce, cancels,
+    decisions.
 
     `coalesce` are (run uid, event uids, newer params): the run is queued, perhaps since this very call. `cancels` are
-    (run uid, reason); such a run may be one of `starts`. `decisions` hold one per intent; those that the plan had settled
-    are not repeated. `counts` hold only what was decided here.
+    (run uid, reason); such a run may be one of `starts`. `decisions` hold one per intent; those that the plan had
+    settled are not repeated. `counts` hold only what was decided here.
     """
 
     trigger_events: Sequence[TriggerEvent] = ()
@@ -66,9 +67,10 @@ def admit(
 ) -> Admitted:
     """Admit the intents of a plan, in order.
 
-    `keys` and `lanes` are the locked rows of `plan.run_keys()` and `plan.lanes()`; `now` is UTC microseconds; `uid` makes
-    a uid of a prefix; `mint_span(parent)` makes the traceparent of a span below `parent` (None: of a new trace); `spans`
-    maps event uids to the traceparent of their `process` span. A run caused by exactly one event continues its trace.
+    `keys` and `lanes` are the locked rows of `plan.run_keys()` and `plan.lanes()`; `now` is UTC microseconds; `uid`
+    makes a uid of a prefix; `mint_span(parent)` makes the traceparent of a span below `parent` (None: of a new
+    trace); `spans` maps event uids to the traceparent of their `process` span. A run caused by exactly one event
+    continues its trace.
     """
     if not plan.intents:
         return _NOTHING
@@ -156,7 +158,11 @@ class _Desk:
         what = f"key {intent.key.key!r} was used before (generation {state.generation})"
         if state.last_run is not None:
             what += f" by run {state.last_run}, {state.last_state or 'no longer kept'}"
-        wanted = "a key never used" if intent.repeat is Repeat.SKIP else "a key never used, or whose last run failed or was cancelled"
+        wanted = (
+            "a key never used"
+            if intent.repeat is Repeat.SKIP
+            else "a key never used, or whose last run failed or was cancelled"
+        )
         self._decide(
             intent,
             Outcome.DUPLICATE,
@@ -194,7 +200,7 @@ class _Desk:
         return [*self._active.get(whole, ()), *self._queued.get(whole, ())]
 
     def _merge(self, intent: Intent, state: RunKeyState | None, busy: str) -> None:
-        """Merge into the youngest run that waits in the intent's lane (or pipeline, without one); else wait as the first."""
+        """Merge into the youngest run that waits in the lane (in the pipeline, without one); else wait as the first."""
         waiting = self._queued.get(LaneName(intent.pipeline, intent.lane or ""))
         if not waiting:
             self._start(intent, state, f"waits: {busy}; what arrives meanwhile is merged into it")

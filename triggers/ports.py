@@ -1,6 +1,7 @@
 """What the evaluation of a group of events needs to know about the past, and what it asks the store to remember.
 
-`evaluate` is pure; the ingest transaction locks the rows named by the plan, hands their state in, and writes what comes out.
+`admit` is pure; the ingest transaction locks the rows named by the plan, hands their state in, and writes what comes
+out.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,149 @@
+"""Reads what the CEL compiler found out: which variables an expression reads, and which literals it hands to functions.
+
+In flows the serialized `cel.expr.CheckedExpr` of a compiled expression (protobuf wire format, wrapped in an `Any`);
+out flow names and literals. The runtime offers no other door to its syntax tree, and the handful of fields needed
+here (numbers are those of cel/expr/checked.proto and syntax.proto) does not justify generated protobuf classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_ANY_VALUE = 2
+_REFERENCE_MAP, _EXPR, _SOURCE_INFO = 2, 4, 5
+_MAP_KEY, _MAP_VALUE = 1, 2
+_POSITIONS = 4
+_ID, _CONST, _IDENT, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 2, 3, 4, 5, 6, 7, 8, 9
+_STRING_CONSTANT, _BYTES_CONSTANT = 6, 7
+# fields that hold expressions, by kind of node
+_CHILDREN = {_SELECT: (1,), _CALL: (1, 3), _LIST: (1,), _COMPREHENSION: (2, 4, 5, 6, 7)}
+_ACCUMULATOR = 4  # of a comprehension: what it starts with
+_ENTRIES, _ENTRY_EXPRESSIONS = 2, (3, 4)
+
+Value = int | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralArgument:
+    """A text literal handed to a function, and where; `position` 0 is the receiver of a member call."""
+
+    function: str
+    position: int
+    text: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the compiler knows of one expression."""
+
+    names: frozenset[str]
+    literals: tuple[LiteralArgument, ...]
+    builds_lists: bool  # by `map` or `filter`
+    splits_texts: bool
+    holds_nul: bool  # in a text or bytes literal
+
+
+def read_facts(serialized: bytes) -> Facts:
+    """Read the facts of a serialized checked expression."""
+    names: set[str] = set()
+    positions: dict[int, int] = {}
+    root = b""
+    for number, value in _fields(_bytes(dict(_fields(serialized))[_ANY_VALUE])):
+        if number == _REFERENCE_MAP:
+            reference = _bytes(dict(_fields(_bytes(value))).get(_MAP_VALUE, b""))
+            names.update(_bytes(name).decode() for field, name in _fields(reference) if field == 1)
+        elif number == _EXPR:
+            root = _bytes(value)
+        elif number == _SOURCE_INFO:
+            for field, entry in _fields(_bytes(value)):
+                if field == _POSITIONS:
+                    pair = dict(_fields(_bytes(entry)))
+                    positions[_int(pair.get(_MAP_KEY, 0))] = _int(pair.get(_MAP_VALUE, 0))
+    nodes = list(_nodes(root))
+    calls = [value for kind, value in nodes if kind == _CALL]
+    return Facts(
+        names=frozenset(names),
+        literals=tuple(literal for call in calls for literal in _arguments(call, positions)),
+        builds_lists=any(kind == _COMPREHENSION and _accumulates_a_list(value) for kind, value in nodes),
+        holds_nul=any(kind == _CONST and _holds_nul(value) for kind, value in nodes),
+        splits_texts=any((2, b"split") in _fields(call) for call in calls),
+    )
+
+
+def _nodes(root: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (kind, content) of every node below `root`."""
+    waiting = [root]
+    while waiting:
+        for kind, value in _fields(waiting.pop()):
+            content = _bytes(value)
+            yield kind, content
+            if kind in _CHILDREN:
+                waiting.extend(_bytes(child) for number, child in _fields(content) if number in _CHILDREN[kind])
+            elif kind == _STRUCT:
+                entries = (_fields(_bytes(entry)) for number, entry in _fields(content) if number == _ENTRIES)
+                waiting.extend(
+                    _bytes(part) for entry in entries for field, part in entry if field in _ENTRY_EXPRESSIONS
+                )
+
+
+def _holds_nul(constant: bytes) -> bool:
+    return any(
+        b"\0" in _bytes(value) for kind, value in _fields(constant) if kind in (_STRING_CONSTANT, _BYTES_CONSTANT)
+    )
+
+
+def _accumulates_a_list(comprehension: bytes) -> bool:
+    start = _bytes(dict(_fields(comprehension)).get(_ACCUMULATOR, b""))
+    return any(kind == _LIST for kind, _ in _fields(start))
+
+
+def _arguments(call: bytes, positions: dict[int, int]) -> Iterator[LiteralArgument]:
+    function, arguments = "", []
+    for number, value in _fields(call):
+        if number == 2:
+            function = _bytes(value).decode()
+        else:
+            arguments.append(_bytes(value))
+    for position, argument in enumerate(arguments):
+        node = dict(_fields(argument))
+        constant = dict(_fields(_bytes(node.get(_CONST, b""))))
+        if _STRING_CONSTANT in constant:
+            text = _bytes(constant[_STRING_CONSTANT]).decode("utf-8", "replace")
+            yield LiteralArgument(function, position, text, positions.get(_int(node.get(_ID, 0)), -1))
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Value]]:
+    """Yield (field number, value) of one message; fixed-width fields come as their bytes."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        wire = tag & 7
+        if wire == 0:
+            number, at = _varint(message, at)
+            yield tag >> 3, number
+            continue
+        if wire == 2:
+            length, at = _varint(message, at)
+        else:
+            length = 8 if wire == 1 else 4
+        yield tag >> 3, message[at : at + length]
+        at += length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, at
+        shift += 7
+
+
+def _bytes(value: Value) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: Value) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,199 @@
+"""Explanations: why a trigger fired on an event, or did not, clause by clause, on demand.
+
+In flow a compiled rule and a (stored) event; out flow every clause with what it expected and what it found, and what
+the trigger would do. It judges with the very code that plans, so the two cannot differ; what a transaction knows
+besides (keys, lanes) is left to the stored decision.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sensors.event import MAX_DEPTH, Event
+from triggers.activation import Activation
+from triggers.decision import Outcome
+from triggers.errors import EvaluationError, Unreadable
+from triggers.evaluator import RuleSet
+from triggers.expression import Expression
+from triggers.match import compile_predicate
+from triggers.rule import CompiledRule, Objection, Wish, show
+from triggers.tell import ClauseResult, concerns, tell
+from triggers.trigger import Paused
+from triggers.view import EventView
+
+MAX_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that would be asked for; `key` None means the trigger event's own id."""
+
+    pipeline: str
+    item: int | None
+    params: Mapping[str, Any]
+    key: str | None
+    partition: str | None
+    lane: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What one trigger makes of one event today. `outcome` None: it is no candidate (other sensor or type).
+
+    `outcome` is fired when a run would be asked for; its key and lane may still stand in the way.
+    """
+
+    trigger: str
+    version: str
+    event: str
+    outcome: Outcome | None
+    reason: str
+    clauses: Sequence[ClauseResult] = ()
+    runs: Sequence[RunResult] = field(default_factory=tuple)
+
+
+def explain(
+    ruleset: RuleSet, trigger_name: str, event: Event, *, now: int | None = None, paused: Paused | None = None
+) -> Explanation:
+    """Judge one event by one trigger and tell every clause. `now` is the recorded ingest time (the event's, if not
+    given).
+
+    Raises KeyError when no enabled trigger has that name. Never raises for what the event holds.
+    """
+    rule = ruleset.rules[trigger_name]
+    trigger = rule.trigger
+    view = EventView(event, event.received_at if now is None else now)
+    clauses: list[ClauseResult] = []
+
+    def told(outcome: Outcome | None, reason: str, runs: Sequence[RunResult] = ()) -> Explanation:
+        return Explanation(
+            trigger=trigger.name,
+            version=trigger.version,
+            event=event.uid,
+            outcome=outcome,
+            reason=reason,
+            clauses=clauses,
+            runs=runs,
+        )
+
+    sources = [source for source in rule.sources if concerns(source[0], source[1], event)]
+    if not sources:
+        clauses.extend(_other_sources(rule, event))
+        return told(None, f"the trigger does not listen to type {event.type} of sensor {event.sensor}")
+    try:
+        view.check()
+        through = False
+        for _, _, predicate, _ in sources:
+            passed = compile_predicate(predicate)(view)
+            through = through or passed
+            clauses.extend(tell(predicate, view))
+        if not through:
+            failed = next((clause for clause in clauses if clause.passed is False), None)
+            return told(
+                Outcome.FILTERED, f"the filter does not match: {failed.path}" if failed else "the filter does not match"
+            )
+        activation = view.activation(rule.names)
+        activation = activation.extended(rule.constants) if rule.constants else activation
+        objection = rule.objects(activation)
+        if rule.when is not None and not rule.judges_items:
+            clauses.append(_when(rule.when, objection, activation, None))
+        if objection is not None:
+            return told(Outcome.ERROR if objection.error else Outcome.FILTERED, objection.reason)
+        if paused is not None:
+            clauses.append(ClauseResult("paused", paused.value, "a trigger that is not paused", "paused", passed=False))
+        if paused is Paused.DROP:
+            return told(Outcome.FILTERED, "the trigger is paused")
+        if event.depth >= MAX_DEPTH:
+            clauses.append(
+                ClauseResult("on", f"depth < {MAX_DEPTH}", f"fewer than {MAX_DEPTH}", str(event.depth), passed=False)
+            )
+            return told(Outcome.ERROR, f"the chain of runs that led to this event is {event.depth} long: a loop?")
+        if paused is Paused.HOLD:
+            return told(Outcome.PAUSED, "held until the trigger goes on")
+        return _answers(rule, activation, clauses, told)
+    except Unreadable as error:
+        clauses.append(ClauseResult("on", "", "an event that can be read truthfully", str(error), passed=False))
+        return told(Outcome.ERROR, str(error))
+
+
+def _answers(
+    rule: CompiledRule, activation: Activation, clauses: list[ClauseResult], told: Callable[..., Explanation]
+) -> Explanation:
+    runs: list[RunResult] = []
+    errors = refused = 0
+    why: dict[bool, str] = {}  # the first reason of an error, of a refusal
+    if rule.each is not None:
+        clauses.append(_each(rule.each, activation))
+    for answer in rule.ask(activation):
+        if isinstance(answer, Wish):
+            wish = answer
+            runs.append(RunResult(wish.run.rule.pipeline, wish.item, wish.params, wish.key, wish.partition, wish.lane))
+            continue
+        errors += answer.error
+        refused += not answer.error
+        why.setdefault(answer.error, answer.reason)
+        if answer.clause.path != "each" and errors + refused <= MAX_SHOWN:
+            clauses.append(_objection(answer))
+    outcome = Outcome.FIRED if runs else Outcome.ERROR if errors else Outcome.FILTERED
+    parts = [f"{len(runs)} run{'s' if len(runs) != 1 else ''} asked for"] if runs else []
+    parts += [f"{errors} failed: {why[True]}"] if errors else []
+    parts += [f"{refused} filtered"] if refused and (runs or errors) else []
+    return told(outcome, "; ".join(parts) or why.get(False, "nothing was asked for"), tuple(runs))
+
+
+def try_event(ruleset: RuleSet, event: Event, now: int) -> list[Explanation]:
+    """Explain an event by every trigger that listens to its sensor and type, in configured order, offline."""
+    found = (explain(ruleset, name, event, now=now, paused=rule.trigger.paused) for name, rule in ruleset.rules.items())
+    return [explanation for explanation in found if explanation.outcome is not None]
+
+
+def _other_sources(rule: CompiledRule, event: Event) -> list[ClauseResult]:
+    clauses = []
+    for sensor, types, _, path in rule.sources:
+        if sensor != event.sensor:
+            clauses.append(ClauseResult(f"{path}.sensor", sensor, f"sensor {sensor}", event.sensor, passed=False))
+        else:
+            wanted = " or ".join(sorted(types))
+            clauses.append(ClauseResult(f"{path}.types", wanted, f"type {wanted}", event.type, passed=False))
+    return clauses
+
+
+def _when(when: Expression, objection: Objection | None, activation: Activation, item: int | None) -> ClauseResult:
+    path = "when" if item is None else f"when (element {item})"
+    if objection is not None and objection.clause.actual != "false":
+        return ClauseResult(path, when.text, "true", objection.clause.actual, passed=False)
+    values = _values(when, activation)
+    actual = "true" if objection is None else "false"
+    return ClauseResult(
+        path, when.text, "true", f"{actual}, with {values}" if values else actual, passed=objection is None
+    )
+
+
+def _values(expression: Expression, activation: Activation) -> str:
+    """Tell what the variables of an expression held."""
+    told = []
+    for name in sorted(expression.names):
+        try:
+            told.append(f"{name} = {show(activation.value(name))}")
+        except EvaluationError as error:
+            told.append(f"{name}: {error}")
+    return ", ".join(told)
+
+
+def _each(each: Expression, activation: Activation) -> ClauseResult:
+    try:
+        elements = each.evaluate(activation)
+    except Unreadable:
+        raise
+    except EvaluationError as error:
+        return ClauseResult("each", each.text, "a list", str(error), passed=False)
+    found = f"{len(elements)} elements" if isinstance(elements, list) else show(elements)
+    return ClauseResult(
+        "each", each.text, "a list with elements", found, passed=isinstance(elements, list) and bool(elements)
+    )
+
+
+def _objection(objection: Objection) -> ClauseResult:
+    clause = objection.clause
+    path = clause.path if objection.item is None else f"{clause.path} (element {objection.item})"
+    return ClauseResult(path, clause.text, clause.expected, clause.actual, passed=False)
