@@ -1,13 +1,17 @@
 """What can go wrong between a trigger event and the end of its run, named by what happens next.
 
-    PipelineError
-    ├── DefinitionError    the pipeline cannot be used; raised at load
-    ├── ParameterError     a run's parameters do not fit the pipeline's; the run is refused, or fails before it starts
-    ├── TaskFailed         a definitive failure of one attempt: retry if attempts remain and it is `retryable`
-    ├── TaskTimedOut       the attempt exceeded its time and was killed: retry like a failure
-    ├── Ambiguous          nobody knows whether the work started: look up by key before starting again
-    └── LeaseLost          another process owns the run now: stop, write nothing
+PipelineError
+├── DefinitionError    the pipeline cannot be used; raised at load
+├── ParameterError     a run's parameters do not fit the pipeline's; the run is refused, or fails before it starts
+├── TaskFailed         a definitive failure of one attempt: retry if attempts remain and it is `retryable`
+├── TaskTimedOut       the attempt exceeded its time and was killed: retry like a failure
+├── Ambiguous          nobody knows whether the work started: look up by key before starting again
+└── LeaseLost          another process owns the run now: stop, write nothing
 """
+
+from collections.abc import Sequence
+
+from pipelines.run import CheckResult
 
 
 class PipelineError(Exception):
@@ -28,13 +32,21 @@ class ParameterError(PipelineError):
 
 
 class TaskFailed(PipelineError):
-    """One attempt failed for sure. `kind` is a low-cardinality name for metrics and spans."""
+    """One attempt failed for sure. `kind` is a low-cardinality name for metrics and spans.
 
-    def __init__(self, message: str, kind: str = "error", *, retryable: bool = True, retry_after: float | None = None) -> None:
+    What the attempt cost and which checks it met may be told as well, by setting the attributes before raising.
+    """
+
+    def __init__(
+        self, message: str, kind: str = "error", *, retryable: bool = True, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retryable = retryable
         self.retry_after = retry_after
+        self.checks: Sequence[CheckResult] = ()
+        self.cpu_seconds: float | None = None
+        self.peak_rss_bytes: int | None = None
 
 
 class TaskTimedOut(TaskFailed):

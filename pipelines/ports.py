@@ -48,6 +48,13 @@ class RunStore(Protocol):
         """Extend the leases of these runs by the database's clock."""
         ...
 
+    async def release(self, holder: str, runs: Sequence[str]) -> None:
+        """Give up the leases that `holder` still has on these runs: they may be claimed at once, without the grace.
+
+        The next claim of such a run counts as a takeover, for it finds attempts under way as a dead holder leaves them.
+        """
+        ...
+
     async def advance(self, step: RunStep) -> bool:
         """Apply one step; False when the fence has moved on (nothing was written)."""
         ...
@@ -78,7 +85,7 @@ class TaskContext:
     upstream: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    log: Callable[[str, str], None] = lambda stream, text: None
+    log: Callable[[str, str], None] = lambda _stream, _text: None
     deadline: float = float("inf")
 
 

@@ -61,9 +61,18 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     TaskState.PENDING: frozenset(
         {TaskState.READY, TaskState.RUNNING, TaskState.SKIPPED, TaskState.UPSTREAM_FAILED, TaskState.CANCELLED}
     ),
-    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED, TaskState.FAILED, TaskState.SKIPPED, TaskState.UPSTREAM_FAILED}),
+    TaskState.READY: frozenset(
+        {TaskState.RUNNING, TaskState.CANCELLED, TaskState.FAILED, TaskState.SKIPPED, TaskState.UPSTREAM_FAILED}
+    ),
     TaskState.RUNNING: frozenset(
-        {TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.RETRY_WAIT, TaskState.READY, TaskState.SKIPPED}
+        {
+            TaskState.SUCCEEDED,
+            TaskState.FAILED,
+            TaskState.CANCELLED,
+            TaskState.RETRY_WAIT,
+            TaskState.READY,
+            TaskState.SKIPPED,
+        }
     ),
     TaskState.RETRY_WAIT: frozenset({TaskState.READY, TaskState.RUNNING, TaskState.CANCELLED, TaskState.FAILED}),
     TaskState.SUCCEEDED: frozenset(),
@@ -78,10 +87,11 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
 class Run:
     """One execution of a pipeline. Moments are UTC microseconds.
 
-    `seq` orders runs by arrival (per lane: strictly). `fence` is the fencing token: it rises with every claim, and every
-    write of a holder is conditional on it. `definition` is the hash under which the snapshot of the pipeline is stored.
-    `span` is the creation context (the `trigger {pipeline}` span), `run_span` the pre-minted context of the RUN span.
-    `trigger_event` is None for runs started by hand. `resumed_from` names the run whose successes this one reuses.
+    `seq` orders runs by arrival (per lane: strictly). `fence` is the fencing token: it rises with every claim, and
+    every write of a holder is conditional on it. `definition` is the hash under which the snapshot of the pipeline is
+    stored. `span` is the creation context (the `trigger {pipeline}` span), `run_span` the pre-minted context of the
+    RUN span. `trigger_event` is None for runs started by hand. `resumed_from` names the run whose successes this one
+    reuses.
     """
 
     uid: str
@@ -159,8 +169,8 @@ class LogLine:
 class RunStep:
     """One durable advance of one run by its holder: applied only while `fence` is still the run's.
 
-    `tasks` replace the stored task runs of the same uid. `state` is the run's new state (None: unchanged). The step that
-    ends a run frees its lane and key in the same transaction.
+    `tasks` replace the stored task runs of the same uid. `state` is the run's new state (None: unchanged). The step
+    that ends a run frees its lane and key in the same transaction.
     """
 
     run: str

@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How often and how patiently a failed attempt is repeated. Seconds. `attempts` counts retries, not the first try."""
+    """How often and how patiently a failed attempt is repeated, in seconds.
+
+    `attempts` counts retries, not the first try.
+    """
 
     attempts: int = 0
     backoff: float = 2.0

@@ -1,0 +1,263 @@
+"""The Python in which people write pipelines: `@task` functions, `pipeline(...)`, and checks.
+
+A task depends on the tasks that its parameters name; any other parameter is a parameter of the run, typed by its
+annotation (`str int float bool date datetime list dict`, or none) and optional when it has a default. The parameter
+`context` is special: what the run knows of itself.
+
+    @task(retries=5, timeout="10m")
+    def extract(path: str) -> pl.DataFrame: ...
+
+
+    @task(output="duckdb://warehouse.duckdb/main.orders", checks=[row_count(min=1), not_null("id")])
+    def orders(extract: pl.DataFrame) -> pl.DataFrame: ...
+
+In the configuration, `{python: "my_module:orders"}` is the pipeline that ends in `orders`; `my_module:nightly` may name
+what `nightly = pipeline("nightly", tasks=[orders, report])` made. Functions run in worker processes, which import them
+by name: they stand at the top level of a module, and importing that module does no work.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from pipelines.checks.spec import CheckSpec, Severity
+from pipelines.errors import DefinitionError
+from pipelines.task import Retries
+
+__all__ = [
+    "CheckSpec",
+    "Pipeline",
+    "Retries",
+    "Task",
+    "between",
+    "columns_match_last",
+    "not_null",
+    "pipeline",
+    "row_count",
+    "task",
+    "unique",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Needs = Sequence["str | Task[..., Any]"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """What `@task` was told. `timeout` is seconds."""
+
+    retries: Retries = field(default_factory=Retries)
+    timeout: float = 86_400.0
+    output: str | None = None
+    checks: tuple[CheckSpec, ...] = ()
+    needs: "tuple[str | Task[..., Any], ...]" = ()
+    upstream: str = "all_success"
+    on_failure: str = "stop"
+    tags: tuple[str, ...] = ()
+
+
+class Task(Generic[P, R]):
+    """A function that is a task. Calling it calls the function, as in a unit test."""
+
+    def __init__(self, function: Callable[P, R], settings: TaskSettings) -> None:
+        self.function = function
+        self.settings = settings
+        self.name = function.__name__
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.__module__}:{self.__qualname__}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day like `07:00`."""
+
+    name: str
+    tasks: tuple[Task[..., Any], ...]
+    concurrency: int = 16
+    max_tasks: int = 16
+    start_within: float | None = None
+    finish_by: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    *,
+    retries: int | Retries | Mapping[str, Any] = 0,
+    timeout: str | float = 86_400.0,
+    output: str | None = None,
+    checks: Sequence[CheckSpec] = (),
+    needs: Needs = (),
+    upstream: str = "all_success",
+    on_failure: str = "stop",
+    tags: Sequence[str] = (),
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retries: int | Retries | Mapping[str, Any] = 0,
+    timeout: str | float = 86_400.0,
+    output: str | None = None,
+    checks: Sequence[CheckSpec] = (),
+    needs: Needs = (),
+    upstream: str = "all_success",
+    on_failure: str = "stop",
+    tags: Sequence[str] = (),
+) -> Any:
+    """Make a function a task; use bare (`@task`) or with settings.
+
+    `retries` counts repeats after a failed attempt (or is a `Retries` with back-off and jitter). `timeout` bounds one
+    attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
+    `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
+    `all_done` or `any_success`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+    Raises DefinitionError for settings that cannot be.
+    """
+    for check in checks:
+        if not isinstance(check, CheckSpec):
+            raise DefinitionError(f"{check!r} is no check", "checks", "use row_count(), between(), not_null(), …")
+    settings = TaskSettings(
+        retries=_retries(retries),
+        timeout=_seconds(timeout),
+        output=output,
+        checks=tuple(checks),
+        needs=tuple(needs),
+        upstream=upstream,
+        on_failure=on_failure,
+        tags=tuple(tags),
+    )
+
+    def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
+        if not inspect.isfunction(decorated):
+            raise DefinitionError(
+                f"@task decorates functions, not {decorated!r}", hint="define it with def or async def"
+            )
+        return Task(decorated, settings)
+
+    return decorate if function is None else decorate(function)
+
+
+def pipeline(
+    name: str,
+    tasks: Sequence[Task[..., Any]],
+    *,
+    concurrency: int = 16,
+    max_tasks: int = 16,
+    start_within: str | float | None = None,
+    finish_by: str | None = None,
+    tags: Sequence[str] = (),
+) -> Pipeline:
+    """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
+
+    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. Raises DefinitionError.
+    """
+    for one in tasks:
+        if not isinstance(one, Task):
+            raise DefinitionError(f"{one!r} in pipeline {name!r} is no task", "tasks", "decorate it with @task")
+    return Pipeline(
+        name=name,
+        tasks=tuple(tasks),
+        concurrency=concurrency,
+        max_tasks=max_tasks,
+        start_within=None if start_within is None else _seconds(start_within),
+        finish_by=finish_by,
+        tags=tuple(tags),
+    )
+
+
+def row_count(
+    *, min: int | None = None, max: int | None = None, max_drop: float | None = None, severity: Severity = "fail"
+) -> CheckSpec:
+    """Check the number of rows: from `min` to `max`, at most the share `max_drop` (0..1) below the last write."""
+    if min is None and max is None and max_drop is None:
+        raise DefinitionError("row_count checks nothing", "checks", "give min, max or max_drop")
+    if max_drop is not None and not 0 <= max_drop <= 1:
+        raise DefinitionError(
+            f"max_drop is a share from 0 to 1, not {max_drop}", "checks", "0.5 means half may be missing"
+        )
+    return _check("row_count", severity, min=min, max=max, max_drop=max_drop)
+
+
+def between(column: str, min: Any = None, max: Any = None, *, severity: Severity = "fail") -> CheckSpec:
+    """Check that all values of a column lie between `min` and `max`, both allowed; nulls pass, NaN does not."""
+    if min is None and max is None:
+        raise DefinitionError(f"between({column!r}) checks nothing", "checks", "give min, max or both")
+    return _check("between", severity, column=column, min=min, max=max)
+
+
+def not_null(*columns: str, severity: Severity = "fail") -> CheckSpec:
+    """Check that the columns hold no nulls."""
+    return _check("not_null", severity, columns=_some("not_null", columns))
+
+
+def unique(*columns: str, severity: Severity = "fail") -> CheckSpec:
+    """Check that no two rows have the same values in the columns together; a null counts as a value."""
+    return _check("unique", severity, columns=_some("unique", columns))
+
+
+def columns_match_last(*, severity: Severity = "fail") -> CheckSpec:
+    """Check that names and types of the columns are those of the last recorded write of the dataset."""
+    return _check("columns_match_last", severity)
+
+
+def _check(kind: str, severity: Severity, **options: Any) -> CheckSpec:
+    if severity not in ("fail", "warn"):
+        raise DefinitionError(f"a check's severity is 'fail' or 'warn', not {severity!r}", "checks")
+    return CheckSpec(kind, {name: value for name, value in options.items() if value is not None}, severity)
+
+
+def _some(kind: str, columns: Sequence[str]) -> list[str]:
+    if not columns:
+        raise DefinitionError(f"{kind} checks nothing", "checks", "name at least one column")
+    return list(columns)
+
+
+def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:
+    if isinstance(value, Retries):
+        return value
+    if isinstance(value, Mapping):
+        settings = dict(value)
+        for name in ("backoff", "max_delay"):
+            if name in settings:
+                settings[name] = _seconds(settings[name])
+        try:
+            return Retries(**settings)
+        except TypeError:
+            known = "attempts, backoff, factor, max_delay, jitter"
+            raise DefinitionError(
+                f"unknown setting in retries {dict(value)!r}", "retries", f"known are: {known}"
+            ) from None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DefinitionError(f"retries is a number of repeats, not {value!r}", "retries", "retries=3")
+    return Retries(attempts=value)
+
+
+def _seconds(value: str | float) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    from sensors.units import parse_duration  # pydantic comes with it, which a task module need not pay for
+
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise DefinitionError(
+            f"{value!r} is no duration: {error}", hint='write "30s", "10m", "2h", or seconds'
+        ) from error

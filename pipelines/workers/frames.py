@@ -1,0 +1,41 @@
+"""Frames between the service and a worker: a four-byte length (big endian) and orjson; a list of shapes.
+
+Service to worker: one job at a time (the fields of `Job`). Worker to service, in this order per job: any number of
+`{"log": text}`, then one of `{"output", "datasets", "checks", …}`, `{"failed", …}` or `{"stale": true}`.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+HEAD = struct.Struct(">I")
+MAX_FRAME = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One attempt of one Python task, as plain JSON values.
+
+    `function` is `module:qualname` (or `file.py:qualname`), found on `base` and `sys_path` first. Arguments come by
+    name from `args`, then `upstream`, then `params`. `values` is the folder for large values, `mark` ends the job's
+    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame.
+    """
+
+    function: str
+    base: str
+    sys_path: tuple[str, ...] = ()
+    args: Mapping[str, Any] = field(default_factory=dict)
+    upstream: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    run: str
+    fence: int
+    task: str
+    partition: str
+    attempt: int
+    values: str
+    mark: str = ""
+    target: str | None = None
+    mode: str = "replace"
+    checks: tuple[Mapping[str, Any], ...] = ()

@@ -1,0 +1,175 @@
+"""One job, carried out in a worker: call the function, judge what it returned, publish it, keep the value.
+
+In flows a Job, out flows the answer for the service as plain JSON values. The order is the promise: checks are
+evaluated before anything is published; a dataset is published before its value is handed on; and a failure of any of
+these is an answer that says what happened, never a dead worker.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import time_ns
+from types import FrameType
+from typing import Any
+
+from pipelines.checks.evaluate import Finding, evaluate
+from pipelines.checks.spec import CheckSpec
+from pipelines.datasets.duckdb_table import write_table
+from pipelines.datasets.files import write_file
+from pipelines.datasets.target import Target, parse_target
+from pipelines.datasets.values import ValueTrouble, as_frame, keep
+from pipelines.datasets.written import Last, StaleWrite, Stamp, TargetBusy, TargetUnusable, Written
+from pipelines.errors import TaskFailed
+from pipelines.workers.frames import Job
+from pipelines.workers.functions import Functions, call
+
+PROPAGATION = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What a task function gets as `context`: who it is, its parameters, and a way to write a log line."""
+
+    run: str
+    task: str
+    attempt: int
+    partition: str
+    params: Mapping[str, Any]
+    environ: Mapping[str, str]
+    log: Callable[[str], None]
+
+
+def carry_out(job: Job, functions: Functions, log: Callable[[str], None]) -> dict[str, Any]:
+    """Run the job to its end and return its answer. Nothing that a function does raises out of here."""
+    before = {name: os.environ.get(name) for name in {*PROPAGATION, *job.environ}}
+    findings: list[Finding] = []
+    context = JobContext(job.run, job.task, job.attempt, job.partition, job.params, job.environ, log)
+    try:
+        for name in PROPAGATION:
+            os.environ.pop(name, None)
+        os.environ.update(job.environ)
+        function = functions.resolve(job.function, job.base, job.sys_path)
+        value = call(function, context, job.args, job.upstream, job.params)
+        written = _publish(job, value, findings)
+        output = keep(value, Path(job.values), _value_name(job))
+    except TaskFailed as error:
+        if error.__cause__ is not None and error.kind == "import":
+            traceback.print_exception(error.__cause__)
+        return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
+    except StaleWrite as error:
+        return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
+    except TargetBusy as error:
+        return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
+    except TargetUnusable as error:
+        return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
+    except ValueTrouble as error:
+        return _failed(str(error), "value", False, None, job, findings)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
+        _print_user_part(error)
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _failed(said, type(error).__name__, True, None, job, findings)
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old
+    return {
+        "output": output,
+        "datasets": [written] if written is not None else [],
+        "checks": [_told(job, finding) for finding in findings],
+    }
+
+
+def _value_name(job: Job) -> str:
+    """Return a file name that people recognise and no other task run of the run shares."""
+    unique = sha256(f"{job.task}\0{job.partition}".encode()).hexdigest()[:8]
+    return f"{job.task[:80]}-{job.attempt}-{unique}"
+
+
+def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | None:
+    """Check the value and write it where the task's output goes; None when it goes nowhere."""
+    if job.target is None and not job.checks:
+        return None
+    frame = as_frame(value)
+    if frame is None:
+        what = f"output goes to {job.target}" if job.target else "checks are on"
+        raise TaskFailed(
+            f"the task's {what}, but it returned {type(value).__name__}; return a DataFrame", "output", retryable=False
+        )
+    specs = [
+        CheckSpec(check["kind"], check.get("options") or {}, check.get("severity", "fail")) for check in job.checks
+    ]
+
+    def judge(last: Last | None) -> None:
+        findings[:] = evaluate(frame, specs, last)
+        failed = [finding.message for finding in findings if not finding.passed and finding.spec.severity == "fail"]
+        if failed:
+            raise TaskFailed(f"nothing was published: {'; '.join(failed)}", "check_failed")
+
+    if job.target is None:
+        judge(None)
+        return None
+    try:
+        target = parse_target(job.target, Path(job.base))
+    except ValueError as error:
+        raise TaskFailed(str(error), "bad_options", retryable=False) from error
+    stamp = Stamp(job.run, job.fence, job.task, job.partition, job.attempt, time_ns() // 1000)
+    if target.scheme == "duckdb":
+        written = write_table(target, frame, stamp, job.mode, judge)
+    else:
+        written = write_file(target, frame, stamp, judge)
+    return _dataset(target, written)
+
+
+def _dataset(target: Target, written: Written) -> dict[str, Any]:
+    return {
+        "namespace": target.namespace,
+        "name": target.name,
+        "rows": written.rows,
+        "bytes": written.bytes,
+        "schema": written.schema,
+        "version": written.version,
+    }
+
+
+def _told(job: Job, finding: Finding) -> dict[str, Any]:
+    dataset = job.task
+    if job.target is not None:
+        dataset = parse_target(job.target, Path(job.base)).name
+    return {
+        "check": finding.spec.kind,
+        "dataset": dataset,
+        "passed": finding.passed,
+        "severity": finding.spec.severity,
+        "message": finding.message,
+    }
+
+
+def _failed(
+    message: str, kind: str, retryable: bool, retry_after: float | None, job: Job, findings: list[Finding]
+) -> dict[str, Any]:
+    return {
+        "failed": message,
+        "kind": kind,
+        "retryable": retryable,
+        "retry_after": retry_after,
+        "checks": [_told(job, finding) for finding in findings],
+    }
+
+
+def _print_user_part(error: BaseException) -> None:
+    """Print the traceback to standard error, without the frames of this worker above the user's function."""
+    trace = error.__traceback__
+    here = Path(__file__).parent
+    while trace is not None and _ours(trace.tb_frame, here) and trace.tb_next is not None:
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+
+
+def _ours(frame: FrameType, here: Path) -> bool:
+    return Path(frame.f_code.co_filename).parent == here
