@@ -1,4 +1,7 @@
-"""ServiceConfig: what `config.load` makes of YAML and environment. One frozen object; nothing reads configuration elsewhere."""
+"""ServiceConfig: what `config.load` makes of YAML and environment.
+
+One frozen object; nothing reads configuration elsewhere.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +36,7 @@ class Telemetry:
     """Where traces and metrics go. `endpoint` None: nowhere. `sample` is the share of outside traces kept (0..1)."""
 
     endpoint: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     sample: float = 1.0
     metrics_every: float = 60.0
 
@@ -63,12 +66,16 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
-    """The whole configuration. `hash` names it in decisions, trigger events and runs. `base` is where relative paths start."""
+    """The whole configuration.
+
+    `hash` names it in decisions, trigger events and runs. `base` is where relative paths start; `store` and `state_dir`
+    are absolute already. `store` may hold a password and stays out of the repr. `alerts` are the validated entries.
+    """
 
     name: str
     base: Path
     listen: str
-    store: str
+    store: str = field(repr=False)
     hash: str
     admin_listen: str | None = None
     sensors: Mapping[str, SensorEntry] = field(default_factory=dict)
@@ -76,6 +83,7 @@ class ServiceConfig:
     pipelines: Mapping[str, PipelineDef] = field(default_factory=dict)
     datasets: Mapping[str, Any] = field(default_factory=dict)
     connections: Mapping[str, Any] = field(default_factory=dict)
+    alerts: Mapping[str, Any] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()  # what was read, watched for reload
     retention: Retention = field(default_factory=Retention)

@@ -1,0 +1,323 @@
+"""The section `pipelines`: a reference to Python, tasks in YAML, or one task written straight into the entry.
+
+Task options are validated by their engine's model with references filled in, and kept as written: a run stores its
+definition, so secrets stay references there. Templates in options are compiled for checking only. `defaults.task` is
+merged into tasks that stand in YAML; a pipeline in Python says everything itself.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field
+
+from config.merge import with_defaults
+from config.problems import Path, known_names, steps
+from config.reading import Reading, descend, shown
+from config.sensors_section import check_name, sentence
+from config.service_section import Options, not_available, refuse_secrets
+from config.typewalk import keys_of, secret_paths
+from config.yaml import Items, Node, Scalar, Table
+from pipelines.errors import DefinitionError, ParameterError
+from pipelines.kind import EngineKind
+from pipelines.pipeline import Param, PipelineDef
+from pipelines.references import BadReference, whole_reference
+from pipelines.task import Retries, TaskDef
+from sensors.units import Duration
+from triggers.errors import RuleError
+
+TASK_SCOPE: Final = ("params", "partition", "run", "events", "tasks")
+LATER: Final = frozenset({"checks", "partitions", "for_each", "each", "pool"})
+LoadPipelines = Callable[[Sequence[str], FilePath], Mapping[str, PipelineDef | DefinitionError]]
+
+
+def _retries(value: Any) -> Any:
+    return {"attempts": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _one_or_many(value: Any) -> Any:
+    return value if isinstance(value, list) or value is None else [value]
+
+
+class RetriesOptions(Options):
+    """How often and how patiently a failed attempt is repeated; `retries: 3` is short for `{attempts: 3}`."""
+
+    attempts: int = Field(default=0, ge=0, le=1_000)
+    backoff: Duration = 2.0
+    factor: float = Field(default=2.0, ge=1.0, le=100.0)
+    max_delay: Duration = 300.0
+    jitter: float = Field(default=0.2, ge=0.0, le=1.0)
+
+
+class TaskOptions(Options):
+    """What every task has, whatever its engine."""
+
+    engine: str = Field(description="the name of an engine")
+    needs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    upstream: Literal["all_success", "all_done", "any_success"] = "all_success"
+    on_failure: Literal["stop", "continue"] = "stop"
+    retries: Annotated[RetriesOptions, BeforeValidator(_retries)] = RetriesOptions()
+    timeout: Annotated[Duration, Field(gt=0)] = 86_400.0
+    outputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    tags: tuple[str, ...] = ()
+
+
+class ParamOptions(Options):
+    """One parameter."""
+
+    type: Literal["str", "int", "float", "bool", "date", "datetime", "list", "map", "any"] = "any"
+    required: bool = False
+    default: Any = None
+
+
+class DeadlineOptions(Options):
+    """By when a run should have started, and be done."""
+
+    start_within: Duration | None = None
+    finish_by: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+
+
+class PipelineOptions(Options):
+    """What an entry says besides its tasks. None: as the pipeline's Python says, or the default."""
+
+    params: Mapping[str, ParamOptions] | None = None
+    concurrency: int | None = Field(default=None, ge=1, le=100_000)
+    max_tasks: int | None = Field(default=None, ge=1, le=10_000)
+    deadlines: DeadlineOptions = DeadlineOptions()
+    tags: tuple[str, ...] = ()
+
+
+TASK_KEYS: Final = frozenset(keys_of(TaskOptions))
+PIPELINE_KEYS: Final = frozenset(keys_of(PipelineOptions)) | {"python", "tasks"}
+
+
+def read_pipelines(reading: Reading, engines: Mapping[str, EngineKind], load: LoadPipelines) -> dict[str, PipelineDef]:
+    """Return the pipelines that can be used; whatever is wrong is reported. All references to Python load at once."""
+    found: dict[str, PipelineDef] = {}
+    python = _python(reading, load)
+    defaults = reading.node(("defaults", "task"))
+    if isinstance(defaults, Table):
+        for key in defaults.entries:
+            if key not in TASK_KEYS - {"engine", "needs"} and not key.startswith("x-"):
+                where = ("defaults", "task", key)
+                reading.problem(where, "not a default for tasks", known_names(key, TASK_KEYS), key=True)
+    for name, node in reading.table(("pipelines",)).items():
+        path: Path = ("pipelines", name)
+        check_name(reading, path, "pipeline")
+        if not isinstance(node, Table):
+            reading.problem(path, f"{shown(node)} is not a map", "write `{python: module:name}` or `{engine: …}`")
+            continue
+        before = len(reading.report)
+        pipeline = _pipeline(reading, path, node, defaults if isinstance(defaults, Table) else None, engines, python)
+        if pipeline is not None:
+            _check_definition(reading, path, pipeline)
+            if len(reading.report) == before:
+                found[name] = pipeline
+    return found
+
+
+def parameter_names(reading: Reading, pipelines: Mapping[str, PipelineDef]) -> dict[str, tuple[str, ...] | None]:
+    """Return the parameters of every named pipeline; None where any are taken or the pipeline has problems."""
+    names: dict[str, tuple[str, ...] | None] = {}
+    for name in reading.table(("pipelines",)):
+        params = pipelines[name].params if name in pipelines else None
+        names[name] = tuple(params) if params is not None else None
+    return names
+
+
+def _pipeline(
+    reading: Reading,
+    path: Path,
+    node: Table,
+    defaults: Table | None,
+    engines: Mapping[str, EngineKind],
+    python: Mapping[str, PipelineDef],
+) -> PipelineDef | None:
+    forms = [key for key in ("python", "tasks", "engine") if key in node.entries]
+    if len(forms) != 1:
+        what = f"says {' and '.join(f'`{form}`' for form in forms)}" if forms else "says nothing about its tasks"
+        reading.problem(path, f"the pipeline {what}", "write one of `python:`, `tasks:` or `engine:`", key=True)
+        return None
+    single = forms[0] == "engine"
+    chosen = {
+        key: entry
+        for key, entry in node.entries.items()
+        if key not in {"python", "tasks"} and not (single and key not in PIPELINE_KEYS - {"tags"})
+    }
+    options = reading.validate(PipelineOptions, path, Table(node.mark, chosen))
+    if forms[0] == "python":
+        loaded = python.get(str(path[-1]))
+        return _adjusted(reading, path, options, loaded) if options is not None and loaded is not None else None
+    if single:
+        own = {k: e for k, e in node.entries.items() if k not in PIPELINE_KEYS - {"tags"}}
+        tasks = [_task(reading, path, str(path[-1]), Table(node.mark, own), defaults, engines)]
+    else:
+        tasks = [
+            _task(reading, (*path, "tasks", name), name, task, defaults, engines)
+            for name, task in reading.table((*path, "tasks")).items()
+        ]
+    whole = [task for task in tasks if task is not None]
+    if options is None or len(whole) < len(tasks):
+        return None
+    return _adjusted(reading, path, options, PipelineDef(name=str(path[-1]), tasks=tuple(whole)))
+
+
+def _python(reading: Reading, load: LoadPipelines) -> dict[str, PipelineDef]:
+    """Return the pipelines that stand in Python by the names of their entries; what cannot be loaded is reported."""
+    references: dict[str, str] = {}
+    for name, entry in reading.table(("pipelines",)).items():
+        where = ("pipelines", name, "python")
+        node = reading.node(where)
+        if isinstance(entry, Table) and not {"engine", "tasks"}.isdisjoint(entry.entries):
+            continue  # reported as a whole
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            references[name] = reading.data(node, where)
+        elif node is not None:
+            reading.problem(where, f"{shown(node)} is no reference to Python", 'write "package.module:name"')
+    loaded = load(sorted(set(references.values())), reading.base) if references else {}
+    found: dict[str, PipelineDef] = {}
+    for name, reference in references.items():
+        answer = loaded[reference]
+        if isinstance(answer, DefinitionError):
+            reading.problem(("pipelines", name, "python"), str(answer), answer.hint)
+        else:
+            found[name] = replace(answer, name=name)
+    return found
+
+
+def _adjusted(reading: Reading, path: Path, options: PipelineOptions, pipeline: PipelineDef) -> PipelineDef:
+    """Lay what the entry says over a pipeline."""
+    changes: dict[str, Any] = {}
+    if options.params is not None:
+        changes["params"] = {name: _param(reading, path, name, param) for name, param in options.params.items()}
+    for name in ("concurrency", "max_tasks"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
+    for name in ("start_within", "finish_by"):
+        if getattr(options.deadlines, name) is not None:
+            changes[name] = getattr(options.deadlines, name)
+    if options.tags:
+        changes["tags"] = options.tags
+    return replace(pipeline, **changes)
+
+
+def _param(reading: Reading, path: Path, name: str, param: ParamOptions) -> Param:
+    default = param.default
+    if default is not None:
+        from pipelines.params import coerce
+
+        try:
+            default = coerce(name, param.type, default)
+        except ParameterError as error:
+            reading.problem((*path, "params", name, "default"), str(error), f"write a default of type {param.type}")
+    return Param(type=param.type, required=param.required, default=default)
+
+
+def _task(
+    reading: Reading, path: Path, name: str, node: Node, defaults: Table | None, engines: Mapping[str, EngineKind]
+) -> TaskDef | None:
+    if not isinstance(node, Table):
+        reading.problem(path, f"{shown(node)} is not a map", "write `{engine: NAME, …}`")
+        return None
+    if path[-2:-1] == ("tasks",):
+        check_name(reading, path, "task")
+    before = len(reading.report)
+    entry = node.entries.get("engine")
+    written = entry.node.text if entry is not None and isinstance(entry.node, Scalar) else ""
+    engine = engines.get(written)
+    if entry is None:
+        reading.problem((*path, "engine"), "`engine` is missing", known_names("", engines, what="write one of"))
+    elif engine is None:
+        reading.problem((*path, "engine"), f"there is no engine `{written}`", known_names(written, engines))
+    known = set(keys_of(engine.options)) - TASK_KEYS if engine is not None else set()
+    later = [key for key in node.entries if key in LATER and key not in known]
+    for key in later:
+        reading.problem((*path, key), *not_available(key), key=True)
+    own = {key: item for key, item in node.entries.items() if key in TASK_KEYS}
+    rest = {k: e for k, e in node.entries.items() if k not in TASK_KEYS and k not in later and not k.startswith("x-")}
+    common = Table(node.mark, own)
+    if defaults is not None:
+        common = with_defaults(common, defaults, sorted(TASK_KEYS - {"engine", "needs"}))
+    options = reading.validate(TaskOptions, path, common) if entry is not None else None
+    specific = _engine_options(reading, path, Table(node.mark, rest), engine)
+    if options is None or len(reading.report) > before:
+        return None
+    return TaskDef(
+        name=name,
+        engine=options.engine,
+        options=specific,
+        needs=options.needs,
+        upstream=options.upstream,
+        on_failure=options.on_failure,
+        retries=Retries(**options.retries.model_dump()),
+        timeout=options.timeout,
+        outputs=options.outputs,
+        tags=options.tags,
+    )
+
+
+def _engine_options(reading: Reading, path: Path, node: Table, engine: EngineKind | None) -> dict[str, Any]:
+    """Return a task's engine options as written; whole references of secret fields become `${…}` ones."""
+    written: dict[str, Any] = _as_written(node)
+    if engine is None:
+        return written
+    reading.validate(engine.options, path, node)
+    secrets = list(secret_paths(engine.options, written))
+    open_ones = {key: entry for key, entry in node.entries.items() if (key,) not in secrets}
+    refuse_secrets(reading, Table(node.mark, open_ones), path)
+    for place in secrets:
+        found, leaf = descend(node, place)
+        if found == len(place) and isinstance(leaf, Scalar):
+            _embrace(written, place, leaf.text)
+    _check_templates(reading, node, path)
+    return written
+
+
+def _as_written(node: Node) -> Any:
+    if isinstance(node, Table):
+        return {key: _as_written(entry.node) for key, entry in node.entries.items()}
+    if isinstance(node, Items):
+        return [_as_written(item) for item in node.items]
+    return node.value
+
+
+def _embrace(data: Any, place: Path, text: str) -> None:
+    try:
+        reference = whole_reference(text)
+    except BadReference:  # reported when the field was validated
+        return
+    if reference is not None:
+        for step in place[:-1]:
+            data = data[step]
+        data[place[-1]] = f"${{{text}}}"
+
+
+def _check_templates(reading: Reading, node: Node, path: Path) -> None:
+    """Compile every text that holds `${{ … }}`, to find what is wrong with it now."""
+    if isinstance(node, Table):
+        for key, entry in node.entries.items():
+            _check_templates(reading, entry.node, (*path, key))
+    elif isinstance(node, Items):
+        for index, item in enumerate(node.items):
+            _check_templates(reading, item, (*path, index))
+    elif isinstance(node.value, str) and "${{" in node.value:
+        from triggers.template import compile_template
+
+        try:
+            compile_template(node.value, scope=TASK_SCOPE)
+        except RuleError as error:
+            reading.problem(path, sentence(error), error.hint)
+
+
+def _check_definition(reading: Reading, path: Path, pipeline: PipelineDef) -> None:
+    from pipelines.graph import check_definition
+
+    for error in check_definition(pipeline):
+        inside: Sequence[str | int] = steps(error.path)
+        place: Path = path
+        for step in inside:  # the one task of a short entry, and tasks in Python, have no place of their own
+            candidate = (*place, step)
+            if reading.node(candidate) is not None:
+                place = candidate
+        reading.problem(place, str(error), error.hint)

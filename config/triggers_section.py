@@ -1,0 +1,236 @@
+"""The section `triggers`: YAML becomes Trigger values; `triggers.evaluator` checks their expressions and filters."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, Field
+
+from config.problems import Path, known_names, steps
+from config.reading import Reading, shown
+from config.sensors_section import check_name, sentence
+from config.service_section import Options, not_available
+from config.yaml import Items, Node, Scalar, Table
+from triggers.errors import RuleError
+from triggers.trigger import Paused, Repeat, RunRule, Source, Trigger, WhenBusy
+
+LATER: Final = frozenset(
+    {"join", "absent", "batch", "overdue", "debounce", "throttle", "sample", "window", "cron", "timezone", "by_time"},
+)
+
+
+def _one_or_many(value: Any) -> Any:
+    return value if isinstance(value, list) or value is None else [value]
+
+
+def _expression(value: Any) -> Any:
+    """Take YAML's own constants for CEL's; the evaluator reads a whole `${{ … }}` as its inside."""
+    if isinstance(value, bool | int | float):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return value
+
+
+Expression = Annotated[
+    str, BeforeValidator(_expression), Field(min_length=1, max_length=8_192, description="a CEL expression")
+]
+
+
+class SourceOptions(Options):
+    """One entry of `on`."""
+
+    sensor: str = Field(description="the name of a sensor")
+    type: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    types: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    filter: Mapping[str, Any] | None = None
+
+
+class RunOptions(Options):
+    """One entry of `run`."""
+
+    pipeline: str = Field(description="the name of a pipeline")
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    key: Expression | None = None
+    partition: Expression | None = None
+    lane: Expression | None = None
+    key_scope: Literal["trigger", "pipeline"] = "trigger"
+
+
+class TriggerOptions(Options):
+    """One entry of `triggers`. `missing_field: false` lets a missing field be false instead of an error."""
+
+    on: Annotated[tuple[SourceOptions, ...], BeforeValidator(_one_or_many)] = Field(
+        min_length=1, description="`{sensor: NAME}`, or a list of such"
+    )
+    run: Annotated[tuple[RunOptions, ...], BeforeValidator(_one_or_many)] = Field(
+        min_length=1, description="`{pipeline: NAME}`, or a list of such"
+    )
+    when: Expression | None = None
+    each: Expression | None = None
+    repeat: Repeat = Repeat.RETRY_FAILED
+    when_busy: WhenBusy = WhenBusy.QUEUE
+    missing_field: Literal[False, "error"] = "error"
+    enabled: bool = True
+    paused: Paused | None = None
+
+
+def read_triggers(
+    reading: Reading, sensors: Mapping[str, Sequence[str] | None], pipelines: Mapping[str, Sequence[str] | None]
+) -> dict[str, Trigger]:
+    """Return the triggers that can be used.
+
+    `sensors` maps names to the types that they emit, `pipelines` names to their parameters; None: not known.
+    """
+    triggers: dict[str, Trigger] = {}
+    for name, node in reading.table(("triggers",)).items():
+        path: Path = ("triggers", name)
+        check_name(reading, path, "trigger")
+        if not isinstance(node, Table):
+            reading.problem(path, f"{shown(node)} is not a map", "write `{on: {sensor: NAME}, run: {pipeline: NAME}}`")
+            continue
+        options = _validated(reading, path, node)
+        _check_names(reading, path, node, sensors, pipelines)
+        if options is not None:
+            triggers[name] = _trigger(name, options, node)
+    _check_rules(reading, triggers, sensors, pipelines)
+    return triggers
+
+
+def canonical(node: Node, own: int) -> Any:
+    """Return a node as plain data as it was written: references stay references, so no secret's value is in it.
+
+    `x-…` keys are the writer's own in the outer `own` levels of maps; further in they are options like any other.
+    """
+    if isinstance(node, Table):
+        kept = ((key, entry.node) for key, entry in node.entries.items() if not (own > 0 and key.startswith("x-")))
+        return {key: canonical(item, own - 1) for key, item in kept}
+    if isinstance(node, Items):
+        return [canonical(item, own - 1) for item in node.items]
+    return node.value if isinstance(node.value, str | bool | None) else node.text
+
+
+def digest(value: Any, length: int) -> str:
+    """Return the first `length` hex digits of the SHA-256 of canonical JSON."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:length]
+
+
+def _validated(reading: Reading, path: Path, node: Table) -> TriggerOptions | None:
+    later = [key for key in node.entries if key in LATER]
+    for key in later:
+        reading.problem((*path, key), *not_available(key), key=True)
+    on = node.entries.get("on")
+    if on is not None:
+        for place, entry in _listed(on.node, (*path, "on")):
+            crons = [key for key in entry.entries if key in LATER]
+            later += crons
+            for key in crons:
+                reading.problem((*place, key), *not_available(key), key=True)
+    if later:
+        return None
+    return reading.validate(TriggerOptions, path, node, template=True)
+
+
+def _listed(node: Node, path: Path) -> list[tuple[Path, Table]]:
+    """Return the maps of a value that is one map or a list of maps, with their places."""
+    if isinstance(node, Items):
+        return [((*path, index), item) for index, item in enumerate(node.items) if isinstance(item, Table)]
+    return [(path, node)] if isinstance(node, Table) else []
+
+
+def _check_names(
+    reading: Reading, path: Path, node: Table, sensors: Mapping[str, Any], pipelines: Mapping[str, Any]
+) -> None:
+    """Report sensors and pipelines that do not exist."""
+    for key, field, known, what in (("on", "sensor", sensors, "sensor"), ("run", "pipeline", pipelines, "pipeline")):
+        entry = node.entries.get(key)
+        for place, table in _listed(entry.node, (*path, key)) if entry is not None else ():
+            named = table.entries.get(field)
+            if named is not None and isinstance(named.node, Scalar) and named.node.text not in known:
+                message = f"there is no {what} `{named.node.text}`"
+                reading.problem((*place, field), message, known_names(named.node.text, known))
+
+
+def _trigger(name: str, options: TriggerOptions, node: Table) -> Trigger:
+    return Trigger(
+        name=name,
+        on=tuple(
+            Source(sensor=source.sensor, types=(*source.type, *source.types), filter=source.filter)
+            for source in options.on
+        ),
+        runs=tuple(RunRule(**_fields(run)) for run in options.run),
+        when=options.when,
+        each=options.each,
+        repeat=options.repeat,
+        when_busy=options.when_busy,
+        missing_field_is_error=options.missing_field == "error",
+        enabled=options.enabled,
+        paused=options.paused,
+        version=digest(canonical(node, 1), 16),
+    )
+
+
+def _fields(model: BaseModel) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in type(model).model_fields}
+
+
+def _check_rules(
+    reading: Reading,
+    triggers: Mapping[str, Trigger],
+    sensors: Mapping[str, Sequence[str] | None],
+    pipelines: Mapping[str, Sequence[str] | None],
+) -> None:
+    """Let the evaluator compile every rule, and place its findings; what was reported already is not repeated."""
+    from triggers.evaluator import RuleSet
+
+    for error in RuleSet.check(triggers, sensors, pipelines):
+        _report(reading, error, sensors, pipelines)
+
+
+def _report(
+    reading: Reading,
+    error: RuleError,
+    sensors: Mapping[str, Any],
+    pipelines: Mapping[str, Any],
+) -> None:
+    path = _placed(reading.root, ("triggers", error.trigger, *steps(error.path)))
+    node = reading.node(path)
+    if isinstance(node, Scalar) and (
+        (path[-1] == "sensor" and node.text not in sensors) or (path[-1] == "pipeline" and node.text not in pipelines)
+    ):
+        return
+    reading.problem(path, sentence(error), error.hint)
+
+
+def _placed(root: Table, path: Path) -> Path:
+    """Return the path as the file has it.
+
+    A list of one may be written as a map or the other way round, `types` may be written `type`, and a key of the file
+    may have dots in it. Steps that are not there end the search: the rest names what is missing.
+    """
+    place: Path = ()
+    node: Node = root
+    rest = path
+    while rest:
+        step = rest[0]
+        if isinstance(node, Items):
+            index = step if isinstance(step, int) else 0
+            rest = rest[1:] if isinstance(step, int) else rest
+            if index >= len(node.items):
+                return place
+            place, node = (*place, index), node.items[index]
+            continue
+        if not isinstance(node, Table):
+            return place
+        for length in range(len(rest), 0, -1):
+            key = ".".join(str(part) for part in rest[:length])
+            if key in node.entries:
+                place, node, rest = (*place, key), node.entries[key].node, rest[length:]
+                break
+        else:
+            if isinstance(step, int):
+                rest = rest[1:]
+            elif step == "types" and "type" in node.entries:
+                rest = ("type", *rest[1:])
+            else:
+                return (*place, *rest)
+    return place
