@@ -1,0 +1,54 @@
+"""The stores that the contract is tested on."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import Server, fresh_database, running_server, wipe
+from tidegate.store.factory import open_store
+from tidegate.store.tx import Store
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """One PostgreSQL for the session."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: Server) -> Iterator[str]:
+    """A database with our schema, for one test."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: Server) -> Iterator[str]:
+    """A database with our schema that many tests use one after the other."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.integration]), "memory"]
+)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    if request.param == "memory":
+        return "memory:"
+    found: str = request.getfixturevalue("shared_database")
+    wipe(found)
+    return found
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    """An open store of each kind; data above 1,000 bytes is large."""
+    opened = open_store(url, shard="one", inline=1_000)
+    await opened.open()
+    yield opened
+    await opened.close()

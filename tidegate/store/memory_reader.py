@@ -1,0 +1,321 @@
+"""Read-only queries over the in-memory state, for tests: every list is made by looking at every row."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pipelines.run import DatasetWrite, Run, RunState, TaskRun
+from sensors.batch import SeenObject
+from sensors.event import Event
+from tidegate.store import pages
+from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
+from tidegate.store.memory_state import State
+from tidegate.store.reader import Row
+from tidegate.store.records import CursorRow
+from tidegate.store.rows import decision_dict, decision_row, event_dict, event_row, run_dict, run_row
+
+Page = tuple[Sequence[Row], str | None]
+_NEVER_LARGE = 2**62
+
+
+class MemoryReader:
+    """`Reader` over one committed state."""
+
+    def __init__(self, state: State, now: int) -> None:
+        self._state = state
+        self._now = now
+
+    def cursors(self, sensor: str) -> Sequence[CursorRow]:
+        return [row for name, row in sorted(self._state.cursors.items()) if name[0] == sensor and row.value]
+
+    def seen(self, sensor: str, keys: Sequence[str]) -> Mapping[str, SeenObject]:
+        return {key: self._state.seen[sensor, key] for key in keys if (sensor, key) in self._state.seen}
+
+    def seen_after(self, sensor: str, key: str, limit: int, prefix: str) -> Sequence[SeenObject]:
+        found = [
+            item
+            for (owner, name), item in self._state.seen.items()
+            if owner == sensor and name > key and name.startswith(prefix) and item.state == "present"
+        ]
+        return sorted(found, key=lambda item: item.key)[:limit]
+
+    def event(self, uid: str) -> Event | None:
+        stored = self._state.events.get(uid)
+        return None if stored is None else stored.event
+
+    def events_of_run(self, run: str, limit: int) -> Sequence[Event]:
+        uids = self._state.runs[run].events if run in self._state.runs else ()
+        return [self._state.events[uid].event for uid in uids if uid in self._state.events][:limit]
+
+    def events(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sensor: str | None = None,
+        id: str | None = None,
+        type: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> Page:
+        known = self._state.event_ids.get((sensor, id)) if sensor is not None and id is not None else None
+        rows = [
+            event_dict(event_row(stored, _NEVER_LARGE)[:-1])
+            for stored in self._state.events.values()
+            if (sensor is None or stored.event.sensor == sensor)
+            and (id is None or stored.event.id == id)
+            and (known is None or stored.event.uid == known[0])
+            and (type is None or stored.event.type == type)
+            and (since is None or stored.event.received_at >= since)
+            and (until is None or stored.event.received_at < until)
+        ]
+        return _page(rows, limit, cursor, ("received_at", "uid"), (int, str))
+
+    def held_triggers(self) -> Sequence[str]:
+        return sorted({row.trigger for row in self._state.decisions.values() if row.outcome == "paused"})
+
+    def decisions(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        trigger: str | None = None,
+        event: str | None = None,
+        outcome: str | None = None,
+    ) -> Page:
+        rows = [
+            decision_dict(decision_row(decision), decision.events)
+            for decision in self._state.decisions.values()
+            if (trigger is None or decision.trigger == trigger)
+            and (event is None or event in decision.events)
+            and (outcome is None or decision.outcome == outcome)
+        ]
+        return _page(rows, limit, cursor, ("uid",), (str,))
+
+    def runs(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        pipeline: str | None = None,
+        state: str | None = None,
+        trigger: str | None = None,
+        event: str | None = None,
+        partition: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> Page:
+        rows = [
+            run_dict((*run_row(run), run.seq))
+            for run in self._state.runs.values()
+            if (pipeline is None or run.pipeline == pipeline)
+            and (state is None or run.state == state)
+            and (trigger is None or run.trigger == trigger)
+            and (event is None or event in run.events)
+            and (partition is None or run.partition == partition)
+            and (since is None or run.created_at >= since)
+            and (until is None or run.created_at < until)
+        ]
+        return _page(rows, limit, cursor, ("seq",), (int,))
+
+    def run(self, uid: str) -> Run | None:
+        return self._state.runs.get(uid)
+
+    def tasks(self, run: str) -> Sequence[TaskRun]:
+        return [task for task in self._state.tasks.values() if task.run == run]
+
+    def logs(
+        self, run: str, *, after: int = 0, limit: int = 1000, task: str | None = None
+    ) -> tuple[Sequence[Row], int]:
+        rows = [
+            {
+                "position": n,
+                "run": line.run,
+                "task": line.task,
+                "attempt": line.attempt,
+                "at": line.at,
+                "stream": line.stream,
+                "text": line.text,
+            }
+            for n, line in self._state.logs.items()
+            if line.run == run and n > after and (task is None or line.task == task)
+        ][:limit]
+        return rows, rows[-1]["position"] if rows else after  # type: ignore[return-value]  # positions are numbers
+
+    def dead_letters(self, *, limit: int, cursor: str | None = None, sensor: str | None = None) -> Page:
+        rows = [
+            self._dead_letter(uid)
+            for uid, (owner, _, _) in self._state.dead_letters.items()
+            if sensor is None or owner == sensor
+        ]
+        return _page(rows, limit, cursor, ("uid",), (str,))
+
+    def dead_letter(self, uid: str) -> Row | None:
+        if uid not in self._state.dead_letters:
+            return None
+        return {**self._dead_letter(uid), "payload": self._state.dead_letters[uid][2].payload}
+
+    def _dead_letter(self, uid: str) -> Row:
+        sensor, at, letter = self._state.dead_letters[uid]
+        return {
+            "uid": uid,
+            "sensor": sensor,
+            "at": at,
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "position": letter.position,
+            "content_type": letter.content_type,
+            "event_uid": letter.event_uid,
+            "attributes": dict(letter.attributes),
+            "size": len(letter.payload),
+        }
+
+    def datasets(self, *, limit: int, cursor: str | None = None) -> Page:
+        rows = [_dataset(run, write) for _, (run, write) in sorted(self._state.datasets.items())]
+        place = pages.decode(cursor, str, str)
+        if place is not None:
+            rows = [row for row in rows if [row["namespace"], row["name"]] > list(place)]
+        return pages.page(rows, limit, [[row["namespace"], row["name"]] for row in rows])
+
+    def lineage(
+        self,
+        *,
+        event: str | None = None,
+        run: str | None = None,
+        dataset: str | None = None,
+        up: bool = True,
+        down: bool = True,
+        limit: int = 1000,
+    ) -> Row:
+        start: list[Node] = []
+        if event is not None:
+            start.append(("event", event))
+        if run is not None:
+            start.append(("run", run))
+        if dataset is not None:
+            uids = [dataset_uid(*name) for name in self._state.datasets if name[1] == dataset] or [dataset]
+            start.extend(("dataset", uid) for uid in uids)
+        return walk(MemoryNeighbours(self._state), start, up=up, down=down, limit=limit)
+
+    def counts(self, kind: str) -> Mapping[tuple[str, str], int]:
+        out: dict[tuple[str, str], int] = {}
+        for ((found, name, outcome), _), n in self._state.counts.items():
+            if found == kind:
+                out[name, outcome] = out.get((name, outcome), 0) + n
+        return out
+
+    def queue(self) -> Mapping[str, Mapping[str, int]]:
+        out: dict[str, dict[str, int]] = {}
+        for run in self._state.runs.values():
+            if not run.state.final:
+                states = out.setdefault(run.pipeline, {})
+                states[str(run.state)] = states.get(str(run.state), 0) + 1
+                if run.state == RunState.QUEUED:
+                    states.setdefault("oldest", max(0, self._now - run.created_at))
+        return out
+
+    def settings(self, prefix: str) -> Mapping[str, str]:
+        return {name: value for name, value in sorted(self._state.settings.items()) if name.startswith(prefix)}
+
+    def definition(self, hash: str) -> str | None:
+        return self._state.definitions.get(hash)
+
+
+class MemoryNeighbours:
+    """`graph.Neighbours`: all arrows there are, filtered."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._edges = list(self._all())
+
+    def _all(self) -> Iterator[Edge]:
+        state = self._state
+        for uid, decision in sorted(state.decisions.items()):
+            if decision.trigger_event is not None or decision.outcome == "coalesced":
+                yield from (Edge(("event", event), ("decision", uid), "judged") for event in decision.events)
+            if decision.trigger_event is not None:
+                yield Edge(("decision", uid), ("trigger_event", decision.trigger_event), "fired")
+            if decision.run is not None and decision.outcome == "coalesced":
+                yield Edge(("decision", uid), ("run", decision.run), "coalesced")
+        for uid, run in state.runs.items():
+            if run.trigger_event is not None:
+                yield Edge(("trigger_event", run.trigger_event), ("run", uid), "started")
+            yield from (Edge(("event", event), ("run", uid), "caused") for event in run.events)
+            if run.resumed_from is not None:
+                yield Edge(("run", run.resumed_from), ("run", uid), "resumed")
+        for uid, task in state.tasks.items():
+            yield Edge(("run", task.run), ("task", uid), "ran")
+        for uid, stored in state.events.items():
+            if stored.event.cause_run is not None:
+                yield Edge(("run", stored.event.cause_run), ("event", uid), "emitted")
+        wrote: dict[tuple[Node, Node], int | None] = {}
+        for run_uid, write in state.writes.values():
+            dataset = ("dataset", dataset_uid(write.namespace, write.name))
+            if write.mode == "read":
+                yield Edge(dataset, ("run", run_uid), "read")
+            else:
+                before = wrote.get((("run", run_uid), dataset))
+                rows = before if write.rows is None else write.rows + (before or 0)
+                wrote[("run", run_uid), dataset] = rows
+        yield from (Edge(run, dataset, "wrote", rows) for (run, dataset), rows in wrote.items())
+        for (source, target), kind in state.edges.items():
+            kinds = STUB_EDGES[kind]
+            yield Edge((kinds[0], source), (kinds[1], target), kind)
+
+    def down(self, kind: str, uids: Sequence[str], limit: int) -> Iterable[Edge]:
+        return [edge for edge in self._edges if edge.source[0] == kind and edge.source[1] in uids]
+
+    def up(self, kind: str, uids: Sequence[str], limit: int) -> Iterable[Edge]:
+        return [
+            edge for edge in self._edges if edge.target[0] == kind and edge.target[1] in uids and edge.kind != "ran"
+        ]
+
+    def describe(self, kind: str, uids: Sequence[str]) -> Mapping[str, Row]:
+        rows = {uid: self._describe(kind, uid) for uid in uids}
+        return {uid: row for uid, row in rows.items() if row is not None}
+
+    def _describe(self, kind: str, uid: str) -> Row | None:
+        state = self._state
+        if kind == "event" and uid in state.events:
+            stored = state.events[uid]
+            row = _pick(stored.event, "sensor", "id", "type", "subject")
+            return {**row, "at": stored.event.received_at, "span": stored.span, "state": stored.state}
+        if kind == "decision" and uid in state.decisions:
+            return _pick(state.decisions[uid], "trigger", "version", "outcome", "at", "reason", "span")
+        if kind == "trigger_event" and uid in state.trigger_events:
+            return _pick(state.trigger_events[uid], "trigger", "pipeline", "key", "at", "span")
+        if kind == "run" and uid in state.runs:
+            run = state.runs[uid]
+            row = _pick(run, "pipeline", "state", "key", "generation", "trigger", "partition", "finished_at")
+            return {**row, "at": run.created_at, "span": run.run_span}
+        if kind == "task" and uid in state.tasks:
+            task = state.tasks[uid]
+            row = _pick(task, "task", "partition", "state", "engine", "attempt", "finished_at", "span")
+            return {**row, "at": task.started_at}
+        if kind == "dataset":
+            for name, (run_uid, write) in state.datasets.items():
+                if dataset_uid(*name) == uid:
+                    row = _pick(write, "namespace", "name", "at", "rows", "bytes", "version")
+                    return {**row, "run": run_uid}
+        return None
+
+    def stubs(self, uids: Sequence[str]) -> Mapping[str, Row]:
+        found = {uid: self._state.stubs[uid] for uid in uids if uid in self._state.stubs}
+        return {uid: {"label": label, "at": at} for uid, (label, at) in found.items()}
+
+
+def _pick(value: Any, *fields: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in fields}
+
+
+def _dataset(run: str, write: DatasetWrite) -> Row:
+    row = _pick(write, "namespace", "name", "task", "at", "mode", "rows", "bytes", "version")
+    return {**row, "run": run, "schema": [list(field) for field in write.schema]}
+
+
+def _page(rows: Sequence[Row], limit: int, cursor: str | None, by: Sequence[str], shape: Sequence[type]) -> Page:
+    """Sort newest first and cut a page."""
+    place = pages.decode(cursor, *shape)
+    ordered = sorted(rows, key=lambda row: [row[name] for name in by], reverse=True)
+    if place is not None:
+        ordered = [row for row in ordered if [row[name] for name in by] < list(place)]
+    return pages.page(ordered, limit, [[row[name] for name in by] for row in ordered])

@@ -1,0 +1,146 @@
+"""The port of those who only read: API, CLI, lineage and recovery.
+
+Out flow plain dicts with uid strings, microseconds and decoded JSON, or the stages' own values; each call sees one
+snapshot. Lists are newest first and page by an opaque cursor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pipelines.run import Run, TaskRun
+from sensors.batch import SeenObject
+from sensors.event import Event
+from tidegate.store.records import CursorRow
+
+Row = Mapping[str, Any]
+
+
+class Reader(Protocol):
+    """Read-only queries for API, CLI, lineage and recovery. Lists are newest first and page by an opaque cursor:
+    each returns (rows, next cursor or None). Rows are plain dicts with uid strings, µs ints and decoded JSON."""
+
+    def cursors(self, sensor: str) -> Sequence[CursorRow]:
+        """Return a sensor's positions."""
+        ...
+
+    def seen(self, sensor: str, keys: Sequence[str]) -> Mapping[str, SeenObject]:
+        """Return remembered objects by key."""
+        ...
+
+    def seen_after(self, sensor: str, key: str, limit: int, prefix: str) -> Sequence[SeenObject]:
+        """Return present objects after `key` in key order (by UTF-8 bytes)."""
+        ...
+
+    def event(self, uid: str) -> Event | None:
+        """Return one event with its data (from `blobs` if need be)."""
+        ...
+
+    def events_of_run(self, run: str, limit: int) -> Sequence[Event]:
+        """Return the causing events of a run in order."""
+        ...
+
+    def events(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sensor: str | None = None,
+        id: str | None = None,
+        type: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> tuple[Sequence[Row], str | None]:
+        """List events without data."""
+        ...
+
+    def decisions(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        trigger: str | None = None,
+        event: str | None = None,
+        outcome: str | None = None,
+    ) -> tuple[Sequence[Row], str | None]:
+        """List decisions."""
+        ...
+
+    def held_triggers(self) -> Sequence[str]:
+        """Return the names of triggers that hold events (`paused` decisions), sorted."""
+        ...
+
+    def runs(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        pipeline: str | None = None,
+        state: str | None = None,
+        trigger: str | None = None,
+        event: str | None = None,
+        partition: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> tuple[Sequence[Row], str | None]:
+        """List runs."""
+        ...
+
+    def run(self, uid: str) -> Run | None:
+        """Return one run."""
+        ...
+
+    def tasks(self, run: str) -> Sequence[TaskRun]:
+        """Return the task runs of a run."""
+        ...
+
+    def logs(
+        self, run: str, *, after: int = 0, limit: int = 1000, task: str | None = None
+    ) -> tuple[Sequence[Row], int]:
+        """Return log lines after a position, and the position reached."""
+        ...
+
+    def dead_letters(
+        self, *, limit: int, cursor: str | None = None, sensor: str | None = None
+    ) -> tuple[Sequence[Row], str | None]:
+        """List dead letters without payload."""
+        ...
+
+    def dead_letter(self, uid: str) -> Row | None:
+        """Return one dead letter with its payload."""
+        ...
+
+    def datasets(self, *, limit: int, cursor: str | None = None) -> tuple[Sequence[Row], str | None]:
+        """List datasets with their last write."""
+        ...
+
+    def lineage(
+        self,
+        *,
+        event: str | None = None,
+        run: str | None = None,
+        dataset: str | None = None,
+        up: bool = True,
+        down: bool = True,
+        limit: int = 1000,
+    ) -> Row:
+        """Return the graph around one node: {"nodes": [{kind, uid, …}], "edges": [{from, to, kind}]}.
+
+        Kinds: event, decision, trigger_event, run, task, dataset, stub (a pruned row).
+        """
+        ...
+
+    def counts(self, kind: str) -> Mapping[tuple[str, str], int]:
+        """Return exact counters of a kind, summed over replicas: (name, outcome) -> n."""
+        ...
+
+    def queue(self) -> Mapping[str, Mapping[str, int]]:
+        """Return runs by pipeline and non-final state, and the age of the oldest queued one (µs) as `oldest`."""
+        ...
+
+    def settings(self, prefix: str) -> Mapping[str, str]:
+        """Return small named values by prefix."""
+        ...
+
+    def definition(self, hash: str) -> str | None:
+        """Return a stored definition's text."""
+        ...

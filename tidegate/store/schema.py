@@ -1,0 +1,313 @@
+"""The tables, once, for SQLite and PostgreSQL. Migrations must lead to exactly this; a test compares the two.
+
+Nothing at run time imports this module: the statements are plain SQL (`sql_*.py`), and SQLAlchemy is loaded only to
+migrate. Moments are UTC microseconds in BIGINT, JSON is text, text compares by its UTF-8 bytes on both databases
+(collation "C" on PostgreSQL), which makes key order, lock order and page order the same everywhere.
+
+What may be pruned (events, runs, decisions, logs) is kept apart from what must outlive it (event_ids, run_keys,
+lineage stubs).
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+
+def _text() -> TypeEngine[str]:
+    return Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _t(name: str, *, key: bool = False, null: bool = False) -> "Column[str]":
+    return Column(name, _text(), primary_key=key, nullable=null and not key)
+
+
+def _i(name: str, *, key: bool = False, null: bool = False) -> "Column[int]":
+    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=null and not key)
+
+
+def _seq() -> "Column[int]":
+    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _table(
+    name: str, *columns: "Column[int] | Column[str] | Column[float] | Column[bytes] | PrimaryKeyConstraint"
+) -> Table:
+    """Make a table of small rows found by their key: on SQLite the key's b-tree is the table."""
+    return Table(name, metadata, *columns, sqlite_with_rowid=False)
+
+
+def _wide(
+    name: str, *columns: "Column[int] | Column[str] | Column[float] | Column[bytes] | PrimaryKeyConstraint"
+) -> Table:
+    """Make a table of rows that may be large or that carry a sequence."""
+    return Table(name, metadata, *columns)
+
+
+_NOT_FINAL = "state IN ('queued', 'running', 'cancelling')"
+_ACTIVE = "state IN ('running', 'cancelling')"
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+events = _wide(
+    "events",
+    _t("uid", key=True),
+    _t("sensor"),
+    _t("id"),
+    _t("source"),
+    _t("type"),
+    _t("subject", null=True),
+    _i("time", null=True),
+    _i("received_at"),
+    Column("data", LargeBinary),
+    _i("size"),
+    _i("blob"),  # 1: the data is in `blobs`
+    _t("content_type", null=True),
+    _t("attributes", null=True),
+    _t("captures", null=True),
+    _t("traceparent", null=True),
+    _t("tracestate", null=True),
+    _i("trusted"),
+    _i("depth"),
+    _t("cause_run", null=True),
+    _t("span", null=True),
+    _t("state"),
+)
+Index("ix_events_sensor", events.c.sensor, events.c.received_at, events.c.uid)  # lists, retention (sensor by sensor)
+Index("ix_events_cause", events.c.cause_run, **_where("cause_run IS NOT NULL"))  # run -> its own events, for lineage
+
+blobs = _wide("blobs", _t("uid", key=True), Column("data", LargeBinary, nullable=False))
+
+event_ids = _table("event_ids", _t("sensor", key=True), _t("id", key=True), _t("uid"), _i("expires_at", null=True))
+Index("ix_event_ids_expires", event_ids.c.expires_at, **_where("expires_at IS NOT NULL"))  # expiry
+
+cursors = _table("cursors", _t("sensor", key=True), _t("shard", key=True), _t("value"), _i("epoch"), _i("updated_at"))
+
+seen_objects = _table(
+    "seen_objects",
+    _t("sensor", key=True),
+    _t("key", key=True),
+    _t("token"),
+    _i("incarnation"),
+    _t("state"),
+    _i("first_seen"),
+    _i("last_changed"),
+    _t("extra"),
+)
+
+dead_letters = _wide(
+    "dead_letters",
+    _t("uid", key=True),
+    _t("sensor"),
+    _i("at"),
+    _t("reason"),
+    _t("detail"),
+    _t("position"),
+    Column("payload", LargeBinary, nullable=False),
+    _t("content_type", null=True),
+    _t("event_uid", null=True),
+    _t("attributes", null=True),
+)
+Index("ix_dead_letters_sensor", dead_letters.c.sensor, dead_letters.c.uid)  # lists by sensor
+
+# -- decisions ---------------------------------------------------------------------------------------------------------
+decisions = _wide(
+    "decisions",
+    _t("uid", key=True),
+    _t("trigger"),
+    _t("version"),
+    _t("outcome"),
+    _i("at"),
+    _t("reason"),
+    _t("clause", null=True),
+    _t("trigger_event", null=True),
+    _t("run", null=True),
+    _i("item", null=True),
+    _i("sampled"),
+    _t("span", null=True),
+    _t("details", null=True),
+)
+Index("ix_decisions_trigger", decisions.c.trigger, decisions.c.uid)  # "why did this trigger not fire?"
+Index(  # what a paused trigger holds, in order of arrival
+    "ix_decisions_paused", decisions.c.trigger, decisions.c.at, decisions.c.uid, **_where("outcome = 'paused'")
+)
+
+decision_events = _table("decision_events", _t("decision", key=True), _i("pos", key=True), _t("event"))
+Index("ix_decision_events_event", decision_events.c.event, decision_events.c.decision)  # explain EVENT
+
+trigger_events = _wide(
+    "trigger_events",
+    _t("uid", key=True),
+    _t("trigger"),
+    _t("version"),
+    _i("at"),
+    _t("pipeline"),
+    _t("key"),
+    _t("params", null=True),
+    _t("partition", null=True),
+    _t("lane", null=True),
+    _t("span", null=True),
+    _t("config_hash"),
+)
+trigger_causes = _table("trigger_causes", _t("trigger_event", key=True), _i("pos", key=True), _t("event"))
+Index("ix_trigger_causes_event", trigger_causes.c.event)  # lineage down; retention of events
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+run_keys = _table(
+    "run_keys",
+    _t("scope", key=True),
+    _t("pipeline", key=True),
+    _t("key", key=True),
+    _i("generation"),
+    _t("last_run", null=True),
+    _t("last_state", null=True),  # only of a pruned run; else its row tells
+)
+lanes = _table("lanes", _t("pipeline", key=True), _t("lane", key=True))  # rows to lock, PostgreSQL
+definitions = _wide("definitions", _t("hash", key=True), _t("text"), _i("at"))
+
+runs = _wide(
+    "runs",
+    _seq(),
+    _t("uid"),
+    _t("pipeline"),
+    _t("definition"),
+    _t("state"),
+    _t("key"),
+    _t("key_scope"),
+    _i("created_at"),
+    _i("generation"),
+    _t("trigger", null=True),
+    _t("trigger_event", null=True),
+    _t("params", null=True),
+    _t("partition", null=True),
+    _t("lane", null=True),
+    _i("depth"),
+    _t("holder", null=True),
+    _i("lease_until", null=True),
+    _i("fence"),
+    _i("started_at", null=True),
+    _i("finished_at", null=True),
+    _t("error", null=True),
+    _t("cancel_reason", null=True),
+    _t("span", null=True),
+    _t("run_span", null=True),
+    _t("resumed_from", null=True),
+    _t("config_hash"),
+)
+Index("ix_runs_uid", runs.c.uid, unique=True)
+Index("ix_runs_pipeline", runs.c.pipeline, runs.c.seq)  # lists by pipeline
+Index("ix_runs_free", runs.c.pipeline, runs.c.seq, **_where("state = 'queued' AND lane IS NULL"))  # claims
+Index("ix_runs_laned", runs.c.pipeline, runs.c.seq, **_where("state = 'queued' AND lane IS NOT NULL"))  # claims
+Index("ix_runs_lane", runs.c.pipeline, runs.c.lane, runs.c.seq, **_where(f"lane IS NOT NULL AND {_NOT_FINAL}"))  # lanes
+Index("ix_runs_active", runs.c.pipeline, runs.c.lease_until, **_where(_ACTIVE))  # concurrency, leases
+Index("ix_runs_trigger_event", runs.c.trigger_event, **_where("trigger_event IS NOT NULL"))  # lineage, retention
+Index("ix_runs_resumed", runs.c.resumed_from, **_where("resumed_from IS NOT NULL"))  # retention
+
+run_events = _table("run_events", _t("run", key=True), _i("pos", key=True), _t("event"))
+Index("ix_run_events_event", run_events.c.event, run_events.c.run)  # what came out of this event; retention
+
+task_runs = _wide(
+    "task_runs",
+    _seq(),
+    _t("uid"),
+    _t("run"),
+    _t("task"),
+    _t("partition"),
+    _t("state"),
+    _i("attempt"),
+    _i("failures"),
+    _i("lost"),
+    _t("engine"),
+    _t("engine_key", null=True),
+    _t("handle", null=True),
+    _i("started_at", null=True),
+    _i("finished_at", null=True),
+    _i("next_at", null=True),
+    _t("output", null=True),
+    _t("error", null=True),
+    _t("error_kind", null=True),
+    _t("span", null=True),
+    Column("cpu_seconds", Float(53)),
+    _i("peak_rss_bytes", null=True),
+)
+Index("ix_task_runs_uid", task_runs.c.uid, unique=True)
+Index("ix_task_runs_run", task_runs.c.run, task_runs.c.seq)  # the tasks of a run, in order
+
+logs = _wide("logs", _seq(), _t("run"), _t("task"), _i("attempt"), _i("at"), _t("stream"), _t("text"))
+Index("ix_logs_run", logs.c.run, logs.c.seq)  # the log of a run, page by page
+
+# -- what came out -----------------------------------------------------------------------------------------------------
+dataset_writes = _wide(
+    "dataset_writes",
+    _seq(),
+    _t("run"),
+    _t("namespace"),
+    _t("name"),
+    _t("task"),
+    _i("at"),
+    _t("mode"),
+    _i("rows", null=True),
+    _i("bytes", null=True),
+    _t("schema", null=True),
+    _t("version", null=True),
+)
+Index("ix_dataset_writes_run", dataset_writes.c.run)  # lineage down
+Index("ix_dataset_writes_name", dataset_writes.c.namespace, dataset_writes.c.name, dataset_writes.c.seq)  # lineage up
+
+datasets = _table(
+    "datasets",
+    _t("namespace", key=True),
+    _t("name", key=True),
+    _t("run"),
+    _t("task"),
+    _i("at"),
+    _t("mode"),
+    _i("rows", null=True),
+    _i("bytes", null=True),
+    _t("schema", null=True),
+    _t("version", null=True),
+)
+checks = _wide(
+    "checks",
+    _seq(),
+    _t("run"),
+    _t("name"),
+    _t("task"),
+    _t("dataset"),
+    _i("passed"),
+    _t("severity"),
+    _t("message"),
+    _i("at"),
+)
+Index("ix_checks_run", checks.c.run)  # the checks of a run
+
+stubs = _table("stubs", _t("uid", key=True), _t("kind"), _t("label"), _i("at"))  # what is left of a pruned row
+edges = _table("edges", _t("src", key=True), _t("dst", key=True), _t("kind"))  # and of its place in the lineage
+Index("ix_edges_dst", edges.c.dst)  # lineage up
+
+# -- small things ------------------------------------------------------------------------------------------------------
+counters = _table(
+    "counters", _t("kind", key=True), _t("name", key=True), _t("outcome", key=True), _t("shard", key=True), _i("n")
+)
+timers = _table("timers", _t("kind", key=True), _t("key", key=True), _i("due"), _t("payload"))
+Index("ix_timers_due", timers.c.due)  # what is due
+
+settings = _table("settings", _t("name", key=True), _t("value"))

@@ -1,0 +1,26 @@
+"""The SQL transaction and what is common to the SQL stores."""
+
+from tidegate.store.session import Session
+from tidegate.store.sql_claim import ClaimMemory, ClaimSql
+from tidegate.store.sql_dispatch import DispatchSql, SmallSql
+from tidegate.store.sql_events import EventsSql
+from tidegate.store.sql_prune import PruneMemory, PruneSql
+from tidegate.store.sql_runs import RunsSql
+
+
+class SqlTx(EventsSql, RunsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
+    """`Tx` over a session. Data of more than `inline` bytes goes to `blobs`."""
+
+    def __init__(self, session: Session, inline: int) -> None:
+        self._s = session
+        self._inline = inline
+        self._memory = ClaimMemory()
+        self._pruned = PruneMemory()
+
+    def rebind(self, session: Session) -> None:
+        """Go on over a new connection."""
+        self._s = session
+
+    def now(self) -> int:
+        """Return the database's clock, constant within one transaction."""
+        return self._s.now()
