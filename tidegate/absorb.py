@@ -1,24 +1,28 @@
 """From new events to everything they cause, inside an open transaction.
 
-In flow events that are new; out flow their rows, decisions, run keys, trigger events, runs with their task runs, cancel
-requests, dead letters and exact counters, all through `tx`. The order of locks is that of the design: event ids (taken by
-the caller), run keys, lanes. Nothing here waits or talks to anyone but the transaction; it may be run again after a rollback.
+In flow events that are new; out flow their rows, decisions, run keys, trigger events, runs with their task runs,
+cancel requests, dead letters and exact counters, all through `tx`. The order of locks is that of the design: event
+ids (taken by the caller), run keys, lanes. Nothing here waits or talks to anyone but the transaction; it may be run
+again after a rollback.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.executor import plan_tasks
 from pipelines.run import Run, RunState, TaskRun
 from sensors.batch import DeadLetter
-from sensors.event import Event
-from sensors.uid import DEAD_LETTER, new_uid
+from sensors.event import EMPTY, Event
+from sensors.uid import DEAD_LETTER, make_uid
 from sensors.w3c import child_of, new_root
 from tidegate.failpoints import FailPoint
 from tidegate.rules import Rules
-from tidegate.store.tx import CountKey, StoredEvent, Tx
+from tidegate.store.records import CountKey, StoredEvent
+from tidegate.store.tx import Tx
 from triggers.decision import Decision
 from triggers.flow import Admitted, RunStart, admit
+from triggers.plan import Plan
 from triggers.trigger_event import TriggerEvent
 
 
@@ -40,26 +44,56 @@ class Facts:
     trigger_events: list[TriggerEvent] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     cancels: list[tuple[str, str]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)  # runs that ended while they waited, still to be told of
     duplicates: int = 0
+    told: bool = False  # to those who project them
+    known: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # contexts of events that were stored before
 
 
 MintRoot = Callable[[], str]
 
 
+class Sheet:
+    """What all writing of one transaction shares: the transaction, the rules that judge, its moment, and fresh names.
+
+    Uids of one sheet rise, so that decisions of one transaction sort in the order in which they were made.
+    """
+
+    __slots__ = ("_entropy", "facts", "fail_point", "mint_root", "now", "rules", "tx")
+
+    def __init__(self, tx: Tx, rules: Rules, facts: Facts, fail_point: FailPoint, mint_root: MintRoot) -> None:
+        self.tx = tx
+        self.rules = rules
+        self.facts = facts
+        self.fail_point = fail_point
+        self.mint_root = mint_root
+        self.now = tx.now()
+        self._entropy = int.from_bytes(os.urandom(10), "big") >> 1
+
+    def uid(self, prefix: str) -> str:
+        """Make a uid, greater than those made before."""
+        self._entropy += 1
+        return make_uid(prefix, self.now, self._entropy.to_bytes(10, "big"))
+
+    def mint(self, parent: str | None) -> str:
+        """Mint the context of a span below `parent`, or of a new trace."""
+        return child_of(parent) if parent is not None else self.mint_root()
+
+
 def absorb(
-    tx: Tx, rules: Rules, incoming: Sequence[Incoming], shard: str, facts: Facts, fail_point: FailPoint, mint_root: MintRoot = new_root
+    tx: Tx,
+    rules: Rules,
+    incoming: Sequence[Incoming],
+    shard: str,
+    facts: Facts,
+    fail_point: FailPoint,
+    mint_root: MintRoot = new_root,
 ) -> None:
     """Judge new events and write all that follows. Fills `facts`."""
     if not incoming:
         return
-    now = tx.now()
-
-    def uid(prefix: str) -> str:
-        return new_uid(prefix, now)
-
-    def mint(parent: str | None) -> str:
-        return child_of(parent) if parent is not None else mint_root()
-
+    sheet = Sheet(tx, rules, facts, fail_point, mint_root)
+    now, uid, mint = sheet.now, sheet.uid, sheet.mint
     spans = {item.event.uid: mint(item.parent) for item in incoming}
     events = [item.event for item in incoming]
     plan = rules.rules.plan(events, now, rules.paused, uid)
@@ -67,24 +101,20 @@ def absorb(
     stored = [StoredEvent(event, spans[event.uid], "dead" if event.uid in dead else "stored") for event in events]
     tx.insert_events(stored)
     fail_point("ingest.events")
-    counts: dict[CountKey, int] = dict(plan.counts)
-    decisions = list(plan.decisions)
     facts.events.extend(stored)
     for item in incoming:
         facts.parents[item.event.uid] = item.parent
     if dead:
         tx.insert_dead_letters(
-            [(uid(DEAD_LETTER), event.sensor, now, _dead_letter(event, dead[event.uid])) for event in events if event.uid in dead]
+            [
+                (uid(DEAD_LETTER), event.sensor, now, _dead_letter(event, dead[event.uid]))
+                for event in events
+                if event.uid in dead
+            ]
         )
-    if plan.intents:
-        names, lane_names = plan.run_keys(), plan.lanes()
-        keys = tx.lock_run_keys(names) if names else {}
-        lanes = tx.lock_lanes(lane_names) if lane_names else {}
-        admitted = admit(plan, keys, lanes, now=now, uid=uid, mint_span=mint, spans=spans)
-        decisions.extend(admitted.decisions)
-        for key, n in admitted.counts.items():
-            counts[key] = counts.get(key, 0) + n
-        _write_runs(tx, rules, admitted, now, uid, facts, fail_point)
+    counts: dict[CountKey, int] = dict(plan.counts)
+    decisions = list(plan.decisions)
+    decisions.extend(carry_out(sheet, plan, spans, counts))
     if decisions:
         tx.insert_decisions(decisions)
         facts.decisions.extend(decisions)
@@ -93,10 +123,27 @@ def absorb(
         tx.add_counts(shard, counts)
 
 
-def _write_runs(
-    tx: Tx, rules: Rules, admitted: Admitted, now: int, uid: Callable[[str], str], facts: Facts, fail_point: FailPoint
-) -> None:
+def carry_out(sheet: Sheet, plan: Plan, spans: Mapping[str, str], counts: dict[CountKey, int]) -> Sequence[Decision]:
+    """Admit the intents of a plan and write the runs that follow; return their decisions, which the caller stores.
+
+    `spans` maps event uids to the contexts of their `process` spans. What was decided is added to `counts`.
+    """
+    if not plan.intents:
+        return ()
+    tx = sheet.tx
+    names, lane_names = plan.run_keys(), plan.lanes()
+    keys = tx.lock_run_keys(names) if names else {}
+    lanes = tx.lock_lanes(lane_names) if lane_names else {}
+    admitted = admit(plan, keys, lanes, now=sheet.now, uid=sheet.uid, mint_span=sheet.mint, spans=spans)
+    for key, n in admitted.counts.items():
+        counts[key] = counts.get(key, 0) + n
+    _write_runs(sheet, admitted)
+    return admitted.decisions
+
+
+def _write_runs(sheet: Sheet, admitted: Admitted) -> None:
     """Write what the admitted intents start, merge and stop."""
+    tx, rules, facts = sheet.tx, sheet.rules, sheet.facts
     tx.put_run_keys(admitted.keys)
     tx.insert_trigger_events(admitted.trigger_events)
     facts.trigger_events.extend(admitted.trigger_events)
@@ -106,9 +153,9 @@ def _write_runs(
     for start in admitted.starts:
         pipeline = rules.pipelines[start.pipeline]
         definitions[pipeline.hash] = pipeline.text
-        run = _new_run(start, pipeline.hash, rules.config_hash, now)
+        run = _new_run(start, pipeline.hash, rules.config_hash, sheet.now, sheet.mint_root)
         runs.append(run)
-        tasks.extend(plan_tasks(pipeline.definition, run.uid, uid))
+        tasks.extend(plan_tasks(pipeline.definition, run.uid, sheet.uid))
     if runs:
         tx.put_definitions(definitions)
         tx.insert_runs(runs, tasks)
@@ -116,12 +163,13 @@ def _write_runs(
     for run_uid, events, params in admitted.coalesce:
         tx.add_run_events(run_uid, events, params)
     for run_uid, reason in admitted.cancels:
-        tx.request_cancel(run_uid, reason)
+        if tx.request_cancel(run_uid, reason) == RunState.CANCELLED:
+            facts.cancelled.append(run_uid)
         facts.cancels.append((run_uid, reason))
-    fail_point("ingest.runs")
+    sheet.fail_point("ingest.runs")
 
 
-def _new_run(start: RunStart, definition: str, config_hash: str, now: int) -> Run:
+def _new_run(start: RunStart, definition: str, config_hash: str, now: int, mint_root: MintRoot) -> Run:
     """Build the queued run of one start. The RUN span's context is minted here so that a restart keeps it."""
     cause = start.trigger_event
     single = len(cause.events) == 1 and cause.span is not None
@@ -141,7 +189,7 @@ def _new_run(start: RunStart, definition: str, config_hash: str, now: int) -> Ru
         lane=cause.lane,
         depth=start.depth,
         span=cause.span,
-        run_span=child_of(cause.span) if single and cause.span is not None else new_root(),
+        run_span=child_of(cause.span) if single and cause.span is not None else mint_root(),
         config_hash=config_hash,
         events=cause.events,
     )

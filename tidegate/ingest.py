@@ -1,12 +1,13 @@
 """The one transaction: batches in, durable facts out, acknowledgement after.
 
-`Ingest` is a group-committed write: every batch that waits when a transaction can start goes into it, so one fsync serves
-many. Within it: fences are checked, ids inserted (the repeats drop out), the new events judged and their runs written,
-cursors and memories moved: all of it or nothing. `StoreInbox` is the sensors' side of it: `put` returns after COMMIT.
+`Ingest` is a group-committed write: every batch that waits when a transaction can start goes into it, so one fsync
+serves many. Within it: fences are checked, ids inserted (the repeats drop out), the new events judged and their runs
+written, cursors and memories moved: all of it or nothing. `StoreInbox` is the sensors' side of it: `put` returns
+after COMMIT.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sensors.batch import Batch, Cursor
 from sensors.event import Event
@@ -16,7 +17,10 @@ from sensors.w3c import new_root
 from tidegate.absorb import Facts, Incoming, absorb
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.rules import RulesInForce
-from tidegate.store.tx import CountKey, NewId, Store, Tx
+from tidegate.runs import OwnEvents
+from tidegate.salvage import letter_of, of_data, salvage, storable, unstorable
+from tidegate.store.records import CountKey, NewId
+from tidegate.store.tx import ItemRefused, Store, Tx
 
 _STALE = Stored((), stale=True)
 _NOTHING = Stored(())
@@ -33,7 +37,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """The answer to one delivery. `facts` are those of its whole group, given to the group's first delivery only."""
+    """The answer to one delivery. `facts` are those of its whole group.
+
+    Whoever of the group is there first tells them.
+    """
 
     stored: Stored
     facts: Facts | None = None
@@ -44,8 +51,17 @@ class Ingest:
 
     name = "ingest"
 
-    def __init__(self, rules: RulesInForce, shard: str, fail_point: FailPoint = pass_by, mint_root: Callable[[], str] = new_root) -> None:
+    def __init__(
+        self,
+        rules: RulesInForce,
+        shard: str,
+        fail_point: FailPoint = pass_by,
+        mint_root: Callable[[], str] = new_root,
+        own: OwnEvents | None = None,
+    ) -> None:
+        """`own` tells of runs that end because others replace them (None: nobody hears of it)."""
         self._rules = rules
+        self._own = own
         self._shard = shard
         self._fail_point = fail_point
         self._mint_root = mint_root
@@ -59,7 +75,12 @@ class Ingest:
         now = tx.now()
         facts = Facts()
         ids = [
-            NewId(item.sensor, event.id, event.uid, None if item.batch.dedup_for is None else now + int(item.batch.dedup_for * 1e6))
+            NewId(
+                item.sensor,
+                event.id,
+                event.uid,
+                None if item.batch.dedup_for is None else now + int(item.batch.dedup_for * 1e6),
+            )
             for index, item in enumerate(items)
             if index not in stale
             for event in item.batch.events
@@ -73,19 +94,24 @@ class Ingest:
             if index in stale:
                 answers.append(Ingested(_STALE))
                 continue
-            answers.append(Ingested(self._receive(item, known, incoming, facts, counts)))
+            answers.append(Ingested(self._receive(item, known, incoming, facts, counts), facts))
         absorb(tx, rules, incoming, self._shard, facts, fail_point, self._mint_root)
+        if facts.cancelled and self._own is not None:
+            self._own.tell_cancelled(tx, facts)
         for index, item in enumerate(items):
             if index not in stale:
                 _write_positions(tx, item, now)
         if counts:
             tx.add_counts(self._shard, counts)
-        if answers:
-            answers[0] = Ingested(answers[0].stored, facts)
         return answers
 
     def _receive(
-        self, item: Delivery, known: Mapping[tuple[str, str], str], incoming: list[Incoming], facts: Facts, counts: dict[CountKey, int]
+        self,
+        item: Delivery,
+        known: Mapping[tuple[str, str], str],
+        incoming: list[Incoming],
+        facts: Facts,
+        counts: dict[CountKey, int],
     ) -> Stored:
         """Sort one delivery's events into new ones and repeats."""
         sensor, batch = item.sensor, item.batch
@@ -156,18 +182,66 @@ def _write_positions(tx: Tx, item: Delivery, now: int) -> None:
 class StoreInbox:
     """Implements `sensors.ports.Inbox` over the store. `on_facts` is told on the loop of what became durable."""
 
-    def __init__(self, store: Store, ingest: Ingest, on_facts: Callable[[Facts], None]) -> None:
+    def __init__(
+        self, store: Store, ingest: Ingest, on_facts: Callable[[Facts], None], fail_point: FailPoint = pass_by
+    ) -> None:
         self._store = store
         self._ingest = ingest
         self._on_facts = on_facts
+        self._fail_point = fail_point
 
     async def put(self, sensor: str, batch: Batch, parent: str | None = None) -> Stored:
         """Make a batch durable; see `sensors.ports.Inbox`. `parent` is the context of the receiving span."""
+        try:
+            return await self._submit(sensor, batch, parent)
+        except ItemRefused:
+            if not batch.events and not batch.dead_letters:
+                raise
+            return await self._put_salvaged(sensor, batch, parent)
+
+    async def _submit(self, sensor: str, batch: Batch, parent: str | None) -> Stored:
         weight = 256 + sum(len(event.data or b"") + 512 for event in batch.events)
         answer = await self._store.submit(self._ingest, Delivery(sensor, batch, parent), weight)
-        if answer.facts is not None:
-            self._on_facts(answer.facts)
+        self._fail_point("ingest.acked")
+        facts = answer.facts
+        if facts is not None and not facts.told:
+            facts.told = True
+            self._on_facts(facts)
         return answer.stored
+
+    async def _put_salvaged(self, sensor: str, batch: Batch, parent: str | None) -> Stored:
+        """Store what can be stored of a batch that was refused; it is refused for good only if that fails as well.
+
+        Two things make a batch unstorable as it is: text in an envelope that no column takes, and a commit whose
+        answer was lost: then the ids are known under the very uids that come again. So events that cannot be stored
+        become dead letters, and the others get fresh uids, which shows them to be duplicates. What the store refuses
+        all the same (a name too long for its index, …) is found by putting events one by one, before the positions.
+        """
+        events, letters = salvage(batch.events)
+        letters = [*(storable(letter) for letter in batch.dead_letters), *letters]
+        salvaged = replace(batch, events=events, dead_letters=letters)
+        olds = [event.uid for event in batch.events if unstorable(event) is None]
+        receipts: dict[str, Receipt] = {}  # by the uid that came
+        try:
+            stored = await self._submit(sensor, salvaged, parent)
+            receipts.update(zip(olds, stored.receipts, strict=not stored.stale))
+        except ItemRefused as refusal:
+            if not of_data(refusal) or not events:
+                raise
+            for old, event in zip(olds, events, strict=True):
+                alone = Batch((event,), fence=batch.fence, dedup_for=batch.dedup_for)
+                try:
+                    answer = await self._submit(sensor, alone, parent)
+                except ItemRefused as error:
+                    if not of_data(error):
+                        raise
+                    letters.append(letter_of(event, f"the store refuses the event: {error}"))
+                else:
+                    receipts.update(zip((old,), answer.receipts, strict=not answer.stale))
+            stored = await self._submit(sensor, replace(salvaged, events=(), dead_letters=letters), parent)
+        if stored.stale:
+            return stored
+        return Stored([receipts.get(event.uid) or Receipt(event.uid, duplicate=False) for event in batch.events])
 
     async def cursors(self, sensor: str) -> Mapping[str, Cursor]:
         """Return the durable positions of a sensor by shard."""

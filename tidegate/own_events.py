@@ -27,7 +27,13 @@ def own_events(run: Run, change: str, step: RunStep | None, service: str, now: i
                     type="tidegate.dataset.updated",
                     subject=write.name,
                     id=f"{run.uid}/{write.task}/{write.namespace}/{write.name}/{write.version or step.at}",
-                    data={"dataset": write.name, "namespace": write.namespace, "rows": write.rows, "version": write.version, "task": write.task},
+                    data={
+                        "dataset": write.name,
+                        "namespace": write.namespace,
+                        "rows": write.rows,
+                        "version": write.version,
+                        "task": write.task,
+                    },
                 )
         for check in step.checks:
             if not check.passed:
@@ -38,11 +44,24 @@ def own_events(run: Run, change: str, step: RunStep | None, service: str, now: i
                     type="tidegate.check.failed",
                     subject=check.dataset,
                     id=f"{run.uid}/{check.task}/{check.check}/{check.at}",
-                    data={"check": check.check, "dataset": check.dataset, "severity": check.severity, "message": check.message},
+                    data={
+                        "check": check.check,
+                        "dataset": check.dataset,
+                        "severity": check.severity,
+                        "message": _readable(check.message),
+                    },
                 )
     if change:
         error = step.error if step is not None else None
-        yield _event(run, service, now, type=f"tidegate.run.{change}", subject=run.pipeline, id=f"{run.uid}/{change}", data={"error": error})
+        yield _event(
+            run,
+            service,
+            now,
+            type=f"tidegate.run.{change}",
+            subject=run.pipeline,
+            id=f"{run.uid}/{change}",
+            data={"error": None if error is None else _readable(error)},
+        )
 
 
 def sensor_event(sensor: str, change: str, reason: str, service: str, now: int) -> Event:
@@ -56,13 +75,16 @@ def sensor_event(sensor: str, change: str, reason: str, service: str, now: int) 
         received_at=now,
         subject=sensor,
         time=now,
-        data=orjson.dumps({"sensor": sensor, "reason": reason}),
+        data=orjson.dumps({"sensor": sensor, "reason": _readable(reason)}),
         content_type="application/json",
     )
 
 
-def _event(run: Run, service: str, now: int, *, type: str, subject: str, id: str, data: Mapping[str, Any]) -> Event:  # noqa: A002 - CloudEvents names
-    """Build an own event about a run; its data always names the run, its pipeline, trigger, key, partition and parameters."""
+def _event(run: Run, service: str, now: int, *, type: str, subject: str, id: str, data: Mapping[str, Any]) -> Event:
+    """Build an own event about a run.
+
+    Its data always names the run, its pipeline, trigger, key, partition and parameters.
+    """
     about = {
         "run": run.uid,
         "pipeline": run.pipeline,
@@ -87,3 +109,8 @@ def _event(run: Run, service: str, now: int, *, type: str, subject: str, id: str
         depth=run.depth + 1,
         cause_run=run.uid,
     )
+
+
+def _readable(text: str) -> str:
+    """Return text that JSON, expressions and text columns take: what they do not take becomes a replacement mark."""
+    return text.replace("\0", "�").encode("utf-8", "replace").decode()

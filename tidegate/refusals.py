@@ -37,7 +37,12 @@ class Refusals:
 
     def fault(self, sensor: str, at: int, error: Exception) -> None:
         """Remember a fault of our own and say so in the log."""
-        _log.error("a request to %s failed by our own fault and was answered 503", sensor, exc_info=error, extra={"action": "webhook_fault"})
+        _log.error(
+            "a request to %s failed by our own fault and was answered 503",
+            sensor,
+            exc_info=error,
+            extra={"action": "webhook_fault"},
+        )
         self.add(sensor, at, 503, "fault", f"{type(error).__name__}: {error}", "")
 
     def last(self, sensor: str) -> Sequence[Refusal]:

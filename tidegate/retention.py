@@ -1,13 +1,14 @@
 """Forgetting by age: events, decisions, runs and logs that are old and that nothing kept refers to.
 
-Runs on a durable timer, so that of several replicas one does it. Each pass deletes a bounded number of rows and comes back
-at once while there is more, so that ingest never waits long behind it.
+Runs on a durable timer, so that of several replicas one does it. Each pass deletes a bounded number of rows and comes
+back at once while there is more, so that ingest never waits long behind it.
 """
 
 from collections.abc import Callable, Sequence
 
 from config.model import Retention
-from tidegate.store.tx import Timer, Tx
+from tidegate.store.records import Timer
+from tidegate.store.tx import Tx
 
 KIND = "retention"
 _EVERY = 600_000_000

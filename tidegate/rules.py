@@ -1,8 +1,10 @@
 """The rules in force: compiled triggers and pipelines of one configuration, swapped as one value on reload.
 
-The transaction reads `RulesInForce.current` once at its start, so a group of events is judged by exactly one configuration.
+The transaction reads `RulesInForce.current` once at its start, so a group of events is judged by exactly one
+configuration.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -33,17 +35,57 @@ class Rules:
 
 
 class RulesInForce:
-    """Holds the current `Rules`; the only thing that reload replaces. Reads and swaps are atomic."""
+    """Holds the current `Rules`; the only thing that reload replaces. Reads are atomic and take no lock.
+
+    Changes come from the loop and, when a trigger has nothing left that it held, from the writer's thread: they take
+    turns. A trigger that goes on holds what arrives until what it held before is judged; `releasing` says that it is
+    at that.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self.current = rules
+        self._releasing: frozenset[str] = frozenset()
+        self._turn = threading.Lock()
 
-    def swap(self, rules: Rules) -> None:
-        """Put other rules in force for every transaction that starts from now on."""
-        self.current = rules
+    def swap(self, rules: Rules) -> frozenset[str]:
+        """Put other rules in force for every transaction that starts from now on.
+
+        Returns the triggers that were paused and are not any more: they hold until they are let go.
+        """
+        with self._turn:
+            lifted = frozenset(
+                name for name in self.current.paused if name not in rules.paused and name in rules.rules.rules
+            )
+            self._releasing = lifted
+            if lifted:
+                rules = replace(rules, paused={**rules.paused, **dict.fromkeys(lifted, Paused.HOLD)})
+            self.current = rules
+        return lifted
 
     def pause(self, trigger: str, how: Paused | None) -> None:
-        """Pause a trigger, or let it go on (None)."""
+        """Pause a trigger, or let it go on at once, whatever it holds (None)."""
+        with self._turn:
+            self._releasing -= {trigger}
+            self._set(trigger, how)
+
+    def hold_until_released(self, trigger: str) -> None:
+        """Let a trigger hold what arrives until `let_go`."""
+        with self._turn:
+            self._releasing |= {trigger}
+            self._set(trigger, Paused.HOLD)
+
+    def releasing(self, trigger: str) -> bool:
+        """Say whether a trigger goes on as soon as it holds nothing more."""
+        return trigger in self._releasing
+
+    def let_go(self, trigger: str) -> None:
+        """End the hold of a trigger that holds nothing more; nothing happens to one that was paused again meanwhile."""
+        with self._turn:
+            if trigger in self._releasing:
+                self._releasing -= {trigger}
+                self._set(trigger, None)
+
+    def _set(self, trigger: str, how: Paused | None) -> None:
         paused = {name: value for name, value in self.current.paused.items() if name != trigger}
         if how is not None:
             paused[trigger] = how

@@ -1,6 +1,7 @@
 """`pipelines.ports.RunStore` over the store: what the dispatcher sees of durable runs.
 
-Keeps the runs that this process holds, so that a step need not read its run again. Facts of own events go to `on_facts`.
+Keeps the runs that this process holds, so that a step need not read its run again. Facts of own events go to
+`on_facts`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,11 @@ from pipelines.run import LogLine, Run, RunStep
 from tidegate.absorb import Facts
 from tidegate.event_view import event_view
 from tidegate.runs import Advance, Cancel, CancelAsk, Claim, Renew, RenewAsk
-from tidegate.store.tx import ClaimAsk, Store, Tx
+from tidegate.store.records import ClaimAsk
+from tidegate.store.tx import Store, Tx
 
 EVENTS_SEEN = 5_000
+_LONG_AGO = -86_400_000_000
 
 
 class InsertLogs:
@@ -30,7 +33,9 @@ class InsertLogs:
 class StoreRuns:
     """Durable runs for one dispatcher."""
 
-    def __init__(self, store: Store, claim: Claim, advance: Advance, cancel: Cancel, on_facts: Callable[[Facts], None]) -> None:
+    def __init__(
+        self, store: Store, claim: Claim, advance: Advance, cancel: Cancel, on_facts: Callable[[Facts], None]
+    ) -> None:
         self._store = store
         self._claim = claim
         self._advance = advance
@@ -55,15 +60,22 @@ class StoreRuns:
             self._held.pop(uid, None)
         return renewal
 
+    async def release(self, holder: str, runs: Sequence[str]) -> None:
+        """Give up leases: they end so long ago that anyone may claim the runs at once."""
+        await self._store.submit(self._renew, RenewAsk(holder, runs, _LONG_AGO))
+        for uid in runs:
+            self._held.pop(uid, None)
+
     async def advance(self, step: RunStep) -> bool:
         """Apply one step of a run that this process claimed."""
         run = self._held.get(step.run)
-        if run is None:
+        if run is None or run.fence != step.fence:  # taken over, perhaps by this very process: its claim stays
             return False
         answer = await self._store.submit(self._advance, (step, run), 512)
         self._tell(answer.facts)
-        if not answer.applied or (step.state is not None and step.state.final):
-            self._held.pop(step.run, None)
+        ended = not answer.applied or (step.state is not None and step.state.final)
+        if ended and self._held.get(step.run) is run:
+            del self._held[step.run]
         return answer.applied
 
     async def parameters(self, run: Run) -> Mapping[str, Any]:

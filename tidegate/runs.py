@@ -5,21 +5,27 @@ Every write of a holder is conditional on the run's fence. What a change tells t
 chained pipelines start exactly when the change is durable. Own events that no rule could match are counted, not stored.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.executor import EngineTraits, begin
 from pipelines.pipeline import PipelineDef, from_json
 from pipelines.ports import Claimed, Renewal
-from pipelines.run import Run, RunState, RunStep
-from sensors.w3c import child_of
-from tidegate.absorb import Facts, Incoming, absorb
+from pipelines.run import LogLine, Run, RunState, RunStep, TaskRun, TaskState
+from pipelines.step import MAX_ERROR
+from sensors.event import OWN_SENSOR
+from sensors.w3c import child_of, new_root
+from tidegate.absorb import Facts, Incoming, MintRoot, absorb
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.own_events import own_events
 from tidegate.rules import RulesInForce
-from tidegate.store.tx import ClaimAsk, CountKey, RunUpdate, Tx
+from tidegate.store.records import ClaimAsk, ClaimedRow, CountKey, NewId, RunUpdate
+from tidegate.store.tx import Tx
 
+_log = logging.getLogger("tidegate.runs")
 _DEFINITIONS_KEPT = 512
+_REMEMBER = 604_800_000_000  # µs that a change which was told is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +39,37 @@ class Claims:
 class OwnEvents:
     """Writes own events inside a transaction. Shared by the writes below."""
 
-    def __init__(self, rules: RulesInForce, shard: str, service: str, fail_point: FailPoint = pass_by) -> None:
+    def __init__(
+        self,
+        rules: RulesInForce,
+        shard: str,
+        service: str,
+        fail_point: FailPoint = pass_by,
+        mint_root: MintRoot = new_root,
+    ) -> None:
         self._rules = rules
         self._shard = shard
         self._service = service
         self._fail_point = fail_point
+        self._mint_root = mint_root
 
     def write(self, tx: Tx, changes: Sequence[tuple[Run, str, RunStep | None]], facts: Facts) -> None:
-        """Write the own events of (run, change, step) triples, `change` being `started`, `succeeded`, `failed`, …"""
+        """Write the own events of (run, change, step) triples, `change` being `started`, `succeeded`, `failed`, …
+
+        A change that was told before, because the answer to it was lost and it came again, is not told again. Runs that
+        are cancelled in consequence before they started are told as well; the depth of chains ends this.
+        """
+        self._write(tx, changes, facts)
+        self.tell_cancelled(tx, facts)
+
+    def tell_cancelled(self, tx: Tx, facts: Facts) -> None:
+        """Tell of the runs that were cancelled while they waited (`when_busy: cancel_running`)."""
+        while facts.cancelled:
+            uids, facts.cancelled = facts.cancelled, []
+            runs = tx.get_runs(uids)
+            self._write(tx, [(runs[uid], "cancelled", None) for uid in uids if uid in runs], facts)
+
+    def _write(self, tx: Tx, changes: Sequence[tuple[Run, str, RunStep | None]], facts: Facts) -> None:
         rules = self._rules.current
         now = tx.now()
         counts: dict[CountKey, int] = {}
@@ -49,14 +78,19 @@ class OwnEvents:
             for event in own_events(run, change, step, self._service, now):
                 if rules.rules.wants(event.sensor, event.type, event.subject):
                     incoming.append(Incoming(event, run.run_span))
-                    outcome = "stored"
                 else:
-                    outcome = "unwatched"
-                key = ("sensor", event.sensor, outcome)
-                counts[key] = counts.get(key, 0) + 1
+                    key = ("sensor", event.sensor, "unwatched")
+                    counts[key] = counts.get(key, 0) + 1
+        if incoming:
+            ids = [NewId(one.event.sensor, one.event.id, one.event.uid, now + _REMEMBER) for one in incoming]
+            known = tx.new_event_ids(ids)
+            incoming = [one for one in incoming if known[one.event.sensor, one.event.id] == one.event.uid]
+            counts["sensor", OWN_SENSOR, "stored"] = len(incoming)
+            if len(incoming) < len(ids):
+                counts["sensor", OWN_SENSOR, "duplicate"] = len(ids) - len(incoming)
         if counts:
             tx.add_counts(self._shard, counts)
-        absorb(tx, rules, incoming, self._shard, facts, self._fail_point)
+        absorb(tx, rules, incoming, self._shard, facts, self._fail_point, self._mint_root)
 
 
 class Claim:
@@ -78,12 +112,19 @@ class Claim:
         facts = Facts()
         answers: list[Claims] = []
         started: list[tuple[Run, str, RunStep | None]] = []
-        changed = []
+        changed: list[TaskRun] = []
+        unable: list[tuple[ClaimedRow, RunStep]] = []
         for rows in tx.claim_runs(items, rules.concurrency):
             claims = []
             for row in rows:
-                definition = self._definition(row.run.definition, row.definition)
-                new = begin(definition, row.run, row.tasks, traits, now, taken_over=row.taken_over, mint_span=child_of)
+                try:
+                    definition = self._definition(row.run.definition, row.definition)
+                    new = begin(
+                        definition, row.run, row.tasks, traits, now, taken_over=row.taken_over, mint_span=child_of
+                    )
+                except Exception as error:  # noqa: BLE001 - one run that cannot be begun must not keep all others back
+                    unable.append((row, _unable(row, error, now)))
+                    continue
                 changed.extend(new)
                 by_uid = {task.uid: task for task in new}
                 tasks = tuple(by_uid.pop(task.uid, task) for task in row.tasks) + tuple(by_uid.values())
@@ -91,6 +132,11 @@ class Claim:
                 if not row.taken_over:
                     started.append((row.run, "started", None))
             answers.append(Claims(claims))
+        for row, step in unable:
+            changed.extend(step.tasks)
+            started.append((row.run, "failed", step))
+            end = RunUpdate(run=step.run, fence=step.fence, state=RunState.FAILED, finished_at=now, error=step.error)
+            tx.update_runs([end])
         if changed:
             tx.upsert_tasks(changed)
         if started:
@@ -107,6 +153,19 @@ class Claim:
                 self._definitions.clear()
             found = self._definitions[name] = from_json(text)
         return found
+
+
+def _unable(row: ClaimedRow, error: Exception, now: int) -> RunStep:
+    """Return the end of a run that cannot be begun: it fails, visibly."""
+    said = f"the run cannot be begun with the definition that it was started with: {type(error).__name__}: {error}"
+    said = said.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:MAX_ERROR]
+    _log.error("run %s failed: %s", row.run.uid, said, extra={"action": "run_unable"})
+    tasks = [
+        replace(task, state=TaskState.SKIPPED, finished_at=now, next_at=None, error=said, error_kind="unable")
+        for task in row.tasks
+        if not task.state.final
+    ]
+    return RunStep(run=row.run.uid, fence=row.run.fence, at=now, tasks=tasks, state=RunState.FAILED, error=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +188,9 @@ class Advance:
         """Apply all steps of the group whose fence is still the run's."""
         fences = tx.fences(sorted({step.run for step, _ in items}))
         facts = Facts()
-        tasks, updates, logs = [], [], []
+        tasks: list[TaskRun] = []
+        updates: list[RunUpdate] = []
+        logs: list[LogLine] = []
         changes: list[tuple[Run, str, RunStep | None]] = []
         answers = []
         for step, run in items:

@@ -1,10 +1,10 @@
 """Runs that people start: by hand, and again after a failure. Group-committed writes like all others.
 
-A run by hand has its own run key scope (`manual/PIPELINE`), so that it never burns a trigger's key. A resumed run is a new
-generation of the same key; it keeps the successes of the old one and runs only what did not succeed.
+A run by hand has its own run key scope (`manual/PIPELINE`), so that it never burns a trigger's key. A resumed run is
+a new generation of the same key; it keeps the successes of the old one and runs only what did not succeed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from sensors.uid import RUN, new_uid
 from sensors.w3c import child_of, new_root
 from tidegate.rules import RulesInForce
 from tidegate.store.tx import Tx
-from triggers.ports import RunKeyName, RunKeyState
+from triggers.ports import LaneName, RunKeyName, RunKeyState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +33,32 @@ class UnknownRun(LookupError):
     """There is no such run, or it cannot be resumed; the sentence says which."""
 
 
+class UnknownPipeline(LookupError):
+    """There is no such pipeline in the configuration in force."""
+
+
 class StartRun:
-    """Starts runs by hand. Answers the run, and whether it is new (False: the key was used before)."""
+    """Starts runs by hand. Answers the run, and whether it is new (False: the key was used before).
+
+    A refusal is a value.
+    """
 
     name = "start_run"
 
-    def __init__(self, rules: RulesInForce) -> None:
+    def __init__(self, rules: RulesInForce, mint_root: Callable[[], str] = new_root) -> None:
         self._rules = rules
+        self._mint_root = mint_root
 
-    def __call__(self, tx: Tx, items: Sequence[StartAsk]) -> Sequence[tuple[Run, bool]]:
+    def __call__(self, tx: Tx, items: Sequence[StartAsk]) -> Sequence[tuple[Run, bool] | UnknownPipeline]:
         """Insert the runs of all asks."""
         rules = self._rules.current
         now = tx.now()
-        answers = []
+        answers: list[tuple[Run, bool] | UnknownPipeline] = []
         for item in items:
-            pipeline = rules.pipelines[item.pipeline]
+            pipeline = rules.pipelines.get(item.pipeline)
+            if pipeline is None:
+                answers.append(UnknownPipeline(f"there is no pipeline {item.pipeline}"))
+                continue
             uid = item.uid or new_uid(RUN, now)
             name = RunKeyName(f"manual/{item.pipeline}", item.pipeline, item.key or uid)
             state = tx.lock_run_keys([name])[name]
@@ -56,7 +67,7 @@ class StartRun:
                 if found is not None:
                     answers.append((found, False))
                     continue
-            span = new_root()
+            span = self._mint_root()
             run = Run(
                 uid=uid,
                 pipeline=item.pipeline,
@@ -65,6 +76,7 @@ class StartRun:
                 key=name.key,
                 key_scope=name.scope,
                 created_at=now,
+                generation=state.generation + 1,
                 params=item.params,
                 partition=item.partition,
                 span=span,
@@ -73,7 +85,7 @@ class StartRun:
             )
             tx.put_definitions({pipeline.hash: pipeline.text})
             tx.insert_runs([run], plan_tasks(pipeline.definition, uid, lambda prefix: new_uid(prefix, now)))
-            tx.put_run_keys([RunKeyState(name, 1, uid, RunState.QUEUED)])
+            tx.put_run_keys([RunKeyState(name, run.generation, uid, RunState.QUEUED)])
             answers.append((run, True))
         return answers
 
@@ -103,6 +115,8 @@ class ResumeRun:
             return UnknownRun(f"run {uid} is {old.state}; only failed and cancelled runs can be resumed")
         name = RunKeyName(old.key_scope, old.pipeline, old.key)
         state = tx.lock_run_keys([name])[name]
+        if old.lane:  # whoever merges into what waits in the lane sees the new run or keeps us waiting
+            tx.lock_lanes([LaneName(old.pipeline, old.lane)])
         if state.last_run != uid:
             return UnknownRun(f"run {uid} was followed by {state.last_run}; resume that one")
         definition = tx.get_definition(old.definition)

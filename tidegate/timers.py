@@ -1,7 +1,9 @@
-"""Durable alarms: a timer that is due is taken and handled in one transaction, by one replica, at least as late as it says.
+"""Durable alarms.
 
-In flow timers that writes have set; out flow calls of the handler of their kind, inside the transaction that deletes them: if
-it fails, they stay. Order: by due time. The loop sleeps between looks; `wake` looks now.
+A timer that is due is taken and handled in one transaction, by one replica, at least as late as it says.
+
+In flow timers that writes have set; out flow calls of the handler of their kind, inside the transaction that deletes
+them: if it fails, they stay. Order: by due time. The loop sleeps between looks; `wake` looks now.
 """
 
 import asyncio
@@ -10,33 +12,45 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sensors.clock import Clock
 from sensors.ports import Unavailable
-from tidegate.store.tx import Store, Timer, Tx
+from tidegate.store.records import Timer
+from tidegate.store.tx import ItemRefused, Store, Tx
 
 Handler = Callable[[Tx, Timer], None]
 _BATCH = 200
+_LATER = 60_000_000  # µs until a timer that cannot be handled now is looked at again
 _log = logging.getLogger("tidegate.timers")
 
 
 class FireTimers:
-    """The write that takes what is due and handles it. Unknown kinds stay for a version that knows them."""
+    """The write that takes what is due and handles it. Unknown kinds stay for a version that knows them.
+
+    Items are sets of timers (kind, key) that failed just now: they are put off, so that the others come about.
+    """
 
     name = "timers"
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self._handlers = handlers
+        self.handlers = dict(handlers)
+        self.in_hand: Timer | None = None  # the one whose handler was called last: it is at fault when that fails
 
-    def __call__(self, tx: Tx, items: Sequence[None]) -> Sequence[int]:
-        """Handle what is due; answer how many were."""
+    def __call__(self, tx: Tx, items: Sequence[frozenset[tuple[str, str]]]) -> Sequence[int]:
+        """Handle what is due; answer how many were. What a handler raises undoes all of it."""
+        self.in_hand = None
+        failed: frozenset[tuple[str, str]] = frozenset().union(*items)
         due = tx.due_timers(_BATCH)
-        unknown = [timer for timer in due if timer.kind not in self._handlers]
+        put_off = []
         for timer in due:
-            handler = self._handlers.get(timer.kind)
-            if handler is not None:
-                handler(tx, timer)
-        if unknown:
+            handler = self.handlers.get(timer.kind)
+            if handler is None or (timer.kind, timer.key) in failed:
+                put_off.append(timer)
+                continue
+            self.in_hand = timer
+            handler(tx, timer)
+        self.in_hand = None
+        if put_off:
             now = tx.now()
-            tx.set_timers([Timer(now + 60_000_000, timer.kind, timer.key, timer.payload) for timer in unknown])
-        return [len(due) - len(unknown)] * len(items)
+            tx.set_timers([Timer(now + _LATER, timer.kind, timer.key, timer.payload) for timer in put_off])
+        return [len(due) - len(put_off)] * len(items)
 
 
 class Timers:
@@ -50,6 +64,10 @@ class Timers:
         self._wake = asyncio.Event()
         self._stop = False
 
+    def handle(self, kind: str, handler: Handler) -> None:
+        """Let `handler` have the timers of a kind."""
+        self._fire.handlers[kind] = handler
+
     def wake(self) -> None:
         """Look now."""
         self._wake.set()
@@ -61,12 +79,23 @@ class Timers:
 
     async def run(self) -> None:
         """Look until stopped; a store that cannot answer is asked again at the next look."""
+        failed: set[tuple[str, str]] = set()
         while not self._stop:
             try:
-                handled = await self._store.submit(self._fire, None)
+                handled = await self._store.submit(self._fire, frozenset(failed))
             except Unavailable as error:
                 _log.debug("timers wait for the store: %s", error)
                 handled = 0
+            except ItemRefused as error:
+                timer = self._fire.in_hand
+                if timer is not None:
+                    failed.add((timer.kind, timer.key))
+                    _tell_of_failure(timer, error)
+                    continue
+                _log.error("timers could not be read: %s", error, exc_info=error, extra={"action": "timer_failed"})
+                handled = 0
+            else:
+                failed.clear()
             if handled >= _BATCH:
                 continue
             await self._pause()
@@ -81,3 +110,14 @@ class Timers:
             sleep.cancel()
             wake.cancel()
         self._wake.clear()
+
+
+def _tell_of_failure(timer: Timer, error: ItemRefused) -> None:
+    _log.error(
+        "the handler of timer %s/%s failed and is called again later: %s",
+        timer.kind,
+        timer.key,
+        error.__cause__,
+        exc_info=error.__cause__,
+        extra={"action": "timer_failed"},
+    )

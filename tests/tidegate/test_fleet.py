@@ -1,0 +1,112 @@
+"""The sensors of one configuration: what runs on over a reload, what is replaced, and what operators see."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import Running, load, running, until
+
+TEXT = """
+service: {name: svc, store: "sqlite:///store.db"}
+sensors:
+  hook: {kind: webhook, path: /hooks/in, verify: none}
+  same: {kind: files, path: ./same, create: true, start: beginning, settle: 0s}
+  changes: {kind: files, path: ./one, create: true, start: beginning, settle: 1s}
+  goes: {kind: files, path: ./goes, create: true, start: beginning}
+  off: {kind: files, path: ./off, create: true, start: beginning, enabled: false}
+"""
+CHANGED = (
+    TEXT.replace("settle: 1s", "settle: 2s")
+    .replace("  goes: {kind: files, path: ./goes, create: true, start: beginning}\n", "")
+    .replace(", enabled: false", "")
+)
+
+
+async def _healthy(gate: Running, *names: str) -> None:
+    await until(lambda: all(gate.service.sensor_health()[name]["state"] == "healthy" for name in names))
+
+
+async def test_a_reload_replaces_what_changed_and_nothing_else(tmp_path: Path) -> None:
+    """Unchanged sensors run on in the same task, changed ones are replaced, gone ones stopped, new ones started."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        fleet = gate.service._parts.fleet
+        await _healthy(gate, "same", "changes", "goes")
+        before = {name: one.task for name, one in fleet._running.items()}
+        door = gate.webhooks.endpoints["/hooks/in"].gate
+        await gate.service.reload(await load(tmp_path, CHANGED, store="memory:"))
+        await _healthy(gate, "same", "changes", "off")
+        after = {name: one.task for name, one in fleet._running.items()}
+
+    assert set(before) == {"same", "changes", "goes"}
+    assert set(after) == {"same", "changes", "off"}
+    assert after["same"] is before["same"]
+    assert after["changes"] is not before["changes"]
+    assert gate.webhooks.endpoints["/hooks/in"].gate is door
+
+
+async def test_an_unchanged_webhook_keeps_its_counts(tmp_path: Path) -> None:
+    """A reload of something else does not make a webhook look as if it had just been started."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await gate.post()
+        before = gate.service.sensor_health()["hook"]
+        await gate.service.reload(await load(tmp_path, CHANGED, store="memory:"))
+        assert gate.service.sensor_health()["hook"] == before
+        assert before["events"] == 1
+
+
+async def test_a_sensor_may_become_another_kind(tmp_path: Path) -> None:
+    """Under the same name a folder becomes a webhook and back: never both at once."""
+    hook = "same: {kind: webhook, path: /hooks/same, verify: none}"
+    line = "same: {kind: files, path: ./same, create: true, start: beginning, settle: 0s}"
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        fleet = gate.service._parts.fleet
+        old = fleet._running["same"].task
+        await gate.service.reload(await load(tmp_path, TEXT.replace(line, hook), store="memory:"))
+        pushed = (await gate.post("/hooks/same")).status
+        kind = gate.service.sensor_health()["same"]["kind"]
+        ended = old.done()
+        await gate.service.reload(await load(tmp_path, TEXT, store="memory:"))
+        await _healthy(gate, "same")
+
+        assert (pushed, kind, ended) == (202, "webhook", True)
+        assert (await gate.post("/hooks/same")).status == 404
+        assert gate.service.sensor_health()["same"]["kind"] == "files"
+
+
+async def test_a_path_may_move_from_one_sensor_to_another(tmp_path: Path) -> None:
+    """After a swap a path belongs to whoever has it now."""
+    moved = TEXT.replace("hook: {kind", "newer: {kind")
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await gate.post()
+        await gate.service.reload(await load(tmp_path, moved, store="memory:"))
+        await gate.post()
+        assert [row["sensor"] for row in await gate.events()] == ["hook", "newer"]
+
+
+@pytest.mark.parametrize("how", ["hold", "drop"])
+async def test_a_pause_by_an_operator_outlives_a_replacement(tmp_path: Path, how: str) -> None:
+    """A sensor that is paused stays so when its options change; resuming it lets it go on."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await gate.service.pause_sensor("hook", "hold" if how == "hold" else "drop")
+        await gate.service.reload(await load(tmp_path, TEXT.replace("/hooks/in", "/hooks/to"), store="memory:"))
+        paused = (await gate.post("/hooks/to")).status
+        shown = gate.service.sensor_health()["hook"]
+        await gate.service.pause_sensor("hook", None)
+
+        assert paused == (503 if how == "hold" else 202)
+        assert (shown["state"], shown["paused"]) == ("paused", how)
+        assert (await gate.post("/hooks/to")).status == 202
+        assert len(await gate.events()) == 1
+
+
+async def test_files_that_came_while_a_sensor_was_paused_are_seen(tmp_path: Path) -> None:
+    """A held folder is looked at again when it goes on; what came meanwhile becomes events, once."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await _healthy(gate, "same")
+        await gate.service.pause_sensor("same", "hold")
+        await until(lambda: gate.service.sensor_health()["same"]["state"] == "paused")
+        (tmp_path / "same" / "a.csv").write_text("a")
+        await gate.service.pause_sensor("same", None)
+        await until(lambda: gate.service.sensor_health()["same"]["events"] == 1)
+
+        assert [row["subject"] for row in await gate.events(sensor="same")] == ["a.csv"]

@@ -1,0 +1,110 @@
+"""Sensors: how they are, and pausing them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from fastapi import APIRouter
+
+from config.model import SensorEntry
+from tidegate.api.asking import HouseDep, Name
+from tidegate.api.house import House
+from tidegate.api.models import Pause, RefusalRow, SensorDetail, SensorList, SensorRow
+from tidegate.api.openapi import problems
+from tidegate.api.problems import ApiError, not_found
+from tidegate.api.views import moment
+from tidegate.api.views_runs import sensor_row
+
+router = APIRouter(prefix="/api/v1/sensors", tags=["sensors"])
+
+
+def known(house: House, name: str) -> SensorEntry:
+    """Return a configured sensor. Raises 404."""
+    entry = house.config.sensors.get(name)
+    if entry is None:
+        raise not_found(f"sensor {name}")
+    return entry
+
+
+def by_name(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """Group counters by their name."""
+    found: dict[str, dict[str, int]] = {}
+    for (name, outcome), n in sorted(counts.items()):
+        found.setdefault(name, {})[outcome] = n
+    return found
+
+
+async def sensor_rows(house: House) -> list[SensorRow]:
+    """Return all configured sensors with health and counts."""
+    counts = by_name(await house.store.read(lambda reader: reader.counts("sensor")))
+    health = house.sensor_health()
+    return [sensor_row(entry, health.get(name), counts.get(name, {})) for name, entry in house.config.sensors.items()]
+
+
+@router.get("", responses=problems(), summary="List sensors")
+async def list_sensors(house: HouseDep) -> SensorList:
+    """List all sensors with their health and exact counts."""
+    return SensorList(items=await sensor_rows(house))
+
+
+@router.get("/{name}", responses=problems(404, 422), summary="Show a sensor")
+async def show_sensor(house: HouseDep, name: Name) -> SensorDetail:
+    """Show a sensor with what its door refused lately."""
+    return await _detail(house, known(house, name))
+
+
+async def _detail(house: House, entry: SensorEntry) -> SensorDetail:
+    counts = by_name(await house.store.read(lambda reader: reader.counts("sensor")))
+    row = sensor_row(entry, house.sensor_health().get(entry.name), counts.get(entry.name, {}))
+    refusals = [
+        RefusalRow(
+            at=moment(item.at), status=item.status, code=item.code, reason=item.reason[:1000], client=item.client
+        )
+        for item in house.refusals.last(entry.name)
+    ]
+    return SensorDetail(**row.model_dump(), refusals=refusals)
+
+
+def _running(house: House, name: str) -> SensorEntry:
+    """Return a configured and enabled sensor. Raises 404 and 409."""
+    entry = known(house, name)
+    if not entry.options.enabled:
+        raise ApiError(409, f"sensor {entry.name} is disabled in the configuration")
+    return entry
+
+
+@contextmanager
+def _reloading(name: str) -> Iterator[None]:
+    """Say that a sensor does not run (a reload is at work) instead of failing."""
+    try:
+        yield
+    except KeyError as error:
+        raise ApiError(409, f"sensor {name} does not run now; try again in a moment") from error
+
+
+@router.post("/{name}/pause", responses=problems(404, 409, 413, 422), summary="Pause a sensor")
+async def pause_sensor(house: HouseDep, name: Name, how: Pause | None = None) -> SensorDetail:
+    """Pause a sensor until it is resumed; a restart does not end it."""
+    entry = _running(house, name)
+    with _reloading(name):
+        await house.pause_sensor(name, (how or Pause()).how)
+    return await _detail(house, entry)
+
+
+@router.post("/{name}/resume", responses=problems(404, 409, 422), summary="Let a paused sensor go on")
+async def resume_sensor(house: HouseDep, name: Name) -> SensorDetail:
+    """Let a paused sensor go on; nothing happens to one that is not paused."""
+    entry = _running(house, name)
+    with _reloading(name):
+        await house.pause_sensor(name, None)
+    return await _detail(house, entry)
+
+
+@router.post("/{name}/poll", responses=problems(404, 409, 422), status_code=202, summary="Make a sensor look now")
+async def poll_sensor(house: HouseDep, name: Name) -> SensorDetail:
+    """Make a pull sensor look now instead of at its next turn."""
+    entry = _running(house, name)
+    if entry.kind.push:
+        raise ApiError(409, f"sensor {entry.name} is sent its events; there is nothing to poll")
+    with _reloading(name):
+        await house.poll_sensor(name)
+    return await _detail(house, entry)

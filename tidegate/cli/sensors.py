@@ -1,0 +1,69 @@
+"""`tidegate sensors`: how they are, and pausing them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tidegate.cli.client import connect
+from tidegate.cli.options import Json, Url
+
+app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="How sensors are; pause, resume, poll.")
+Name = Annotated[str, typer.Argument(help="The sensor's name.", show_default=False)]
+Drop = Annotated[bool, typer.Option("--drop", help="Let go what arrives meanwhile, instead of holding it.")]
+
+
+@app.callback()
+def list_sensors(context: typer.Context, json: Json = False, url: Url = None) -> None:
+    """List sensors with their health."""
+    if context.invoked_subcommand is not None:
+        return
+    data = connect(url).get("sensors")
+    _show(data, data["items"], json=json)
+
+
+def _show(data: Any, items: list[dict[str, Any]], *, json: bool) -> None:
+    from tidegate.cli import out
+
+    if json:
+        out.as_json(data)
+        return
+    rows = []
+    for item in items:
+        health = item["health"]
+        why = out.words(health["reason"], "red" if health["state"] == "unhealthy" else "dim")
+        seen = out.counts(item["counts"], ("stored", "duplicate"))
+        rows.append(
+            (
+                item["name"],
+                out.line(item["kind"], out.words(item["path"] or "", "dim")),
+                out.state(health["state"]),
+                out.age(health["last_success"]),
+                seen,
+                why,
+            )
+        )
+    has_reason = any(item["health"]["reason"] for item in items)
+    columns = ("!sensor", "kind", "!health", "!last success", "seen", "why")
+    width = len(columns) if has_reason else len(columns) - 1
+    out.show(out.table(columns[:width], [row[:width] for row in rows], "no sensor is configured"))
+
+
+@app.command()
+def pause(name: Name, drop: Drop = False, json: Json = False, url: Url = None) -> None:
+    """Pause a sensor until it is resumed."""
+    item = connect(url).post("sensors", name, "pause", body={"how": "drop" if drop else "hold"})
+    _show(item, [item], json=json)
+
+
+@app.command()
+def resume(name: Name, json: Json = False, url: Url = None) -> None:
+    """Let a paused sensor go on."""
+    item = connect(url).post("sensors", name, "resume")
+    _show(item, [item], json=json)
+
+
+@app.command()
+def poll(name: Name, json: Json = False, url: Url = None) -> None:
+    """Make a sensor look now."""
+    item = connect(url).post("sensors", name, "poll")
+    _show(item, [item], json=json)

@@ -1,0 +1,59 @@
+"""`tidegate triggers`: what they decided, and pausing them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tidegate.cli.client import connect
+from tidegate.cli.options import Json, Url
+
+app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="What triggers decided; pause, resume.")
+Name = Annotated[str, typer.Argument(help="The trigger's name.", show_default=False)]
+Drop = Annotated[bool, typer.Option("--drop", help="Let go what arrives meanwhile, instead of holding it.")]
+
+
+@app.callback()
+def list_triggers(context: typer.Context, json: Json = False, url: Url = None) -> None:
+    """List triggers with exact counts of their decisions."""
+    if context.invoked_subcommand is not None:
+        return
+    data = connect(url).get("triggers")
+    _show(data, data["items"], json=json)
+
+
+def _show(data: Any, items: list[dict[str, Any]], *, json: bool) -> None:
+    from tidegate.cli import out
+
+    if json:
+        out.as_json(data)
+        return
+    rows = []
+    for item in items:
+        state = "disabled" if not item["enabled"] else "paused" if item["paused"] else ""
+        rows.append(
+            (
+                item["name"],
+                ", ".join(dict.fromkeys(source["sensor"] for source in item["on"])),
+                ", ".join(dict.fromkeys(run["pipeline"] for run in item["runs"])),
+                out.counts(item["counts"], ("fired", "error", "filtered", "duplicate")),
+                out.state(state, f"{state} ({item['paused']})" if state == "paused" else None) if state else "",
+            )
+        )
+    has_state = any(item["paused"] or not item["enabled"] for item in items)
+    columns = ("!trigger", "listens to", "starts", "decisions", "state")
+    width = len(columns) if has_state else len(columns) - 1
+    out.show(out.table(columns[:width], [row[:width] for row in rows], "no trigger is configured"))
+
+
+@app.command()
+def pause(name: Name, drop: Drop = False, json: Json = False, url: Url = None) -> None:
+    """Pause a trigger until it is resumed."""
+    item = connect(url).post("triggers", name, "pause", body={"how": "drop" if drop else "hold"})
+    _show(item, [item], json=json)
+
+
+@app.command()
+def resume(name: Name, json: Json = False, url: Url = None) -> None:
+    """Let a paused trigger go on."""
+    item = connect(url).post("triggers", name, "resume")
+    _show(item, [item], json=json)

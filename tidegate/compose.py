@@ -1,0 +1,206 @@
+"""The composition root: the one place that chooses implementations and puts the parts together.
+
+In flow a checked configuration; out flows a service that is started but not yet listening. Nothing else opens stores,
+builds engines or reads the environment.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from config.model import ServiceConfig
+from pipelines.dispatcher import Dispatcher
+from pipelines.executor import EngineTraits
+from pipelines.hands import TASK_SCOPE, DispatchSettings, Doors, Render
+from pipelines.kind import EngineSettings
+from pipelines.ports import Engine
+from pipelines.references import finder, resolved
+from pipelines.registry import load_registry
+from sensors.clock import SystemClock
+from sensors.uid import new_uid
+from tidegate.api.webhooks import Webhooks
+from tidegate.failpoints import FailPoint
+from tidegate.fleet import Fleet, FleetPorts
+from tidegate.health_watch import HealthWatch, RequestWatch
+from tidegate.held import ReleaseHeld, Releases
+from tidegate.ingest import Ingest, StoreInbox
+from tidegate.projection import Aftermath
+from tidegate.refusals import Refusals
+from tidegate.retention import KIND as RETENTION
+from tidegate.retention import handler as retention_handler
+from tidegate.rules import RulesInForce, compile_rules
+from tidegate.run_store import StoreRuns
+from tidegate.runs import Advance, Cancel, Claim, OwnEvents
+from tidegate.service import Parts, Service
+from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
+from tidegate.store.factory import open_store
+from tidegate.store.store import GroupStore
+from tidegate.store.writer import Limits
+from tidegate.telemetry.instruments import Instruments
+from tidegate.telemetry.metrics import Metrics
+from tidegate.telemetry.observers import PipelineObserver
+from tidegate.telemetry.propagation import propagator
+from tidegate.telemetry.spans import open_tracing
+from tidegate.timers import Timers
+from triggers.activation import Activation
+from triggers.template import compile_function, compile_template
+from triggers.trigger import Paused
+
+
+async def compose(config: ServiceConfig, version: str, fail_point: FailPoint) -> tuple[Service, Webhooks]:
+    """Open the store, put the parts together, start them. What was opened is closed again when something fails.
+
+    Raises StoreError, RuleError, PluginError, TelemetryError: each a sentence with its remedy.
+    """
+    clock = SystemClock()
+    holder = f"{socket.gethostname()}/{os.getpid()}/{new_uid('', clock.now())[-10:]}"
+    hint = _Hint()
+    store = open_store(
+        config.store,
+        shard=holder,
+        inline=config.limits.inline,
+        fail_point=fail_point,
+        limits=Limits(config.limits.backlog, config.limits.backlog_bytes),
+        on_hint=hint,
+    )
+    await store.open()
+    try:
+        return await _compose(config, version, fail_point, clock, holder, store, hint)
+    except BaseException:
+        await store.close()
+        raise
+
+
+class _Hint:
+    """Passes on that another replica made work, as soon as there is somebody to wake."""
+
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] | None = None
+
+    def __call__(self) -> None:
+        if self.wake is not None:
+            self.wake()
+
+
+async def _compose(
+    config: ServiceConfig,
+    version: str,
+    fail_point: FailPoint,
+    clock: SystemClock,
+    holder: str,
+    store: GroupStore,
+    hint: _Hint,
+) -> tuple[Service, Webhooks]:
+    settings = await store.read(lambda reader: reader.settings("paused/"))
+    paused_triggers = {
+        name.removeprefix(PAUSED_TRIGGER): Paused(how)
+        for name, how in settings.items()
+        if name.startswith(PAUSED_TRIGGER)
+    }
+    paused_sensors = {
+        name.removeprefix(PAUSED_SENSOR): how for name, how in settings.items() if name.startswith(PAUSED_SENSOR)
+    }
+    rules = RulesInForce(compile_rules(config, paused_triggers))
+
+    metrics = Metrics()
+    instruments = Instruments(metrics)
+    instruments.process()
+    instruments.backlog(lambda: store.backlog)
+    tracing = open_tracing(
+        config.telemetry,
+        config.name,
+        version,
+        holder,
+        metrics=metrics,
+        base_url=f"http://{config.admin_listen or config.listen}",
+    )
+    aftermath = Aftermath(tracing, instruments, clock)
+    own = OwnEvents(rules, holder, config.name, fail_point, tracing.mint_root)
+    ingest = Ingest(rules, holder, fail_point, tracing.mint_root, own)
+    inbox = StoreInbox(store, ingest, aftermath, fail_point)
+
+    engines = _engines(config, clock)
+    traits = {name: EngineTraits(engine.survives, engine.dedupes) for name, engine in engines.items()}
+    runs = StoreRuns(store, Claim(rules, lambda: traits, own), Advance(own), Cancel(own), aftermath)
+    dispatch = config.dispatch
+    dispatcher = Dispatcher(
+        holder,
+        runs,
+        engines,
+        PipelineObserver(tracing, instruments, clock),
+        clock,
+        DispatchSettings(lease=dispatch.lease, grace=dispatch.grace, runs=dispatch.runs, poll=dispatch.poll),
+        Doors(propagate=propagator(f"tidegate/{config.name}"), compile=_compiler(config), fail_point=fail_point),
+    )
+    aftermath.wake = hint.wake = dispatcher.wake
+    aftermath.cancelled = dispatcher.cancel_hint
+
+    refusals = Refusals()
+    webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
+    watch = HealthWatch(instruments)
+    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
+    parts = Parts(
+        store=store,
+        rules=rules,
+        inbox=inbox,
+        runs=runs,
+        dispatcher=dispatcher,
+        engines=engines,
+        fleet=fleet,
+        timers=Timers(store, {}, clock),
+        tracing=tracing,
+        instruments=instruments,
+        aftermath=aftermath,
+        refusals=refusals,
+        clock=clock,
+        releases=Releases(
+            store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
+        ),
+        paused=paused_triggers,
+    )
+    service = Service(parts, config, version)
+    parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
+    watch.connect(service.tell_health)
+    try:
+        await service.start()
+    except BaseException:
+        await service.stop(0)
+        raise
+    return service, webhooks
+
+
+def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:
+    """Build every engine that some pipeline names, and the built-in ones: a run may be resumed on any of them."""
+    registry = load_registry(config.plugins)
+    state = config.state_dir if config.state_dir.is_absolute() else config.base / config.state_dir
+    settings = EngineSettings(
+        clock=clock,
+        service=config.name,
+        state=state,
+        base=config.base,
+        network_allow=config.network_allow,
+        workers=config.limits.workers,
+        connections=config.connections,
+    )
+    return {name: registry[name].build(settings) for name in registry}
+
+
+def _compiler(config: ServiceConfig) -> Callable[[Mapping[str, Any]], Render]:
+    """Return what compiles a task's options, once per definition.
+
+    References (`${env:…}`, `${file:…}`) are resolved here and not at load: runs store their definitions, and a secret
+    must not be stored with them.
+    """
+    find = finder(os.environ, config.base)
+
+    def compile_options(options: Mapping[str, Any]) -> Render:
+        template = compile_template(resolved(dict(options), find, template=True), TASK_SCOPE)
+
+        def render(scope: Mapping[str, Any]) -> Mapping[str, Any]:
+            rendered: Mapping[str, Any] = template.render(Activation(scope))
+            return rendered
+
+        return render
+
+    return compile_options

@@ -1,0 +1,237 @@
+"""The sensors of one configuration: built, run, paused, swapped on reload, and asked how they are.
+
+Pull sensors run in the one loop of `sensors.runner`, each as a task of its own: one that is ill does not hurt the
+others. Push sensors become endpoints of the public door. On reload a sensor whose kind and options did not change
+runs on untouched.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from config.model import SensorEntry, ServiceConfig
+from sensors.clock import Clock
+from sensors.health import PauseMode, RunnerObserver, SensorHealth
+from sensors.kind import SensorContext
+from sensors.ports import Inbox
+from sensors.push import PushGate
+from sensors.runner import RunnerPorts, SensorRunner
+from sensors.sensor import PushSensor, Sensor
+from tidegate.api.webhooks import Endpoint, Webhooks
+from tidegate.event_view import rfc3339
+from tidegate.lookup import RulesPrefilter, StoreLookup
+from tidegate.rules import RulesInForce
+from tidegate.store.tx import Store
+
+_log = logging.getLogger("tidegate.sensors")
+Compile = Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPorts:
+    """What the fleet lends to its sensors."""
+
+    store: Store
+    inbox: Inbox
+    rules: RulesInForce
+    webhooks: Webhooks
+    observer: RunnerObserver
+    clock: Clock
+    compile: Compile
+
+
+Common = tuple[str, Path, Mapping[str, Any]]  # what all sensors get of a configuration: name, base, connections
+
+
+@dataclass(slots=True)
+class _Running:
+    entry: SensorEntry
+    common: Common
+    runner: SensorRunner
+    task: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Door:
+    entry: SensorEntry
+    common: Common
+    gate: PushGate
+    receiver: PushSensor
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A configuration's sensors, built and ready to take the place of what runs."""
+
+    entries: Mapping[str, SensorEntry]
+    common: Common
+    pull: Mapping[str, Sensor]  # only the new ones
+    push: Mapping[str, _Door]
+    endpoints: Mapping[str, Endpoint]
+
+
+class Fleet:
+    """All sensors of this process."""
+
+    def __init__(self, ports: FleetPorts, paused: Mapping[str, str]) -> None:
+        self._ports = ports
+        self._paused = dict(paused)  # by operators; kept in the store by whoever calls `pause`
+        self._running: dict[str, _Running] = {}
+        self._doors: dict[str, _Door] = {}
+
+    async def apply(self, config: ServiceConfig) -> None:
+        """Make the running sensors those of this configuration."""
+        await self.change(self.build(config))
+
+    def build(self, config: ServiceConfig) -> "Change":
+        """Build what is new in a configuration, without touching what runs. Raises what a constructor raises."""
+        entries = {name: entry for name, entry in config.sensors.items() if entry.options.enabled}
+        common = (config.name, config.base, config.connections)
+        pull: dict[str, Sensor] = {}
+        push: dict[str, _Door] = {}
+        for name, entry in entries.items():
+            if entry.kind.push:
+                door = self._doors.get(name)
+                if door is None or door.entry != entry or door.common != common:
+                    receiver = cast("PushSensor", self._build(name, entry, config))
+                    door = _Door(entry, common, self._gate(name, receiver), receiver)
+                push[name] = door
+                continue
+            kept = self._running.get(name)
+            if kept is None or kept.entry != entry or kept.common != common or kept.task.done():
+                pull[name] = cast("Sensor", self._build(name, entry, config))
+        endpoints = [_endpoint(name, door, config) for name, door in push.items()]
+        return Change(entries, common, pull, push, {endpoint.path: endpoint for endpoint in endpoints})
+
+    async def change(self, change: "Change") -> None:
+        """Swap: the door in one step, then each sensor that is new or gone. What did not change runs on untouched."""
+        for name, door in change.push.items():
+            if door is not self._doors.get(name):
+                self._open(name, door)
+        self._doors = dict(change.push)
+        self._ports.webhooks.endpoints = change.endpoints
+        pulled = {name for name, entry in change.entries.items() if not entry.kind.push}
+        leaving = [name for name in self._running if name in change.pull or name not in pulled]
+        await asyncio.gather(*(self._leave(name) for name in leaving))
+        for name, sensor in change.pull.items():
+            self._start(name, change.entries[name], change.common, sensor)
+
+    def _build(self, name: str, entry: SensorEntry, config: ServiceConfig) -> Sensor | PushSensor:
+        context = SensorContext(
+            name=name,
+            service=config.name,
+            clock=self._ports.clock,
+            base=Path(config.base),
+            connections=config.connections,
+            compile=self._ports.compile,
+        )
+        return entry.kind.build(entry.options, context)
+
+    def _gate(self, name: str, receiver: PushSensor) -> PushGate:
+        return PushGate(name, receiver, self._ports.inbox, self._ports.clock, self._ports.observer)
+
+    def _open(self, name: str, door: "_Door") -> None:
+        door.gate.open()
+        pause = self._paused.get(name) or door.entry.options.paused
+        if pause is not None:
+            door.gate.pause(cast("PauseMode", pause))
+
+    def _start(self, name: str, entry: SensorEntry, common: Common, sensor: Sensor) -> None:
+        ports = RunnerPorts(
+            inbox=self._ports.inbox,
+            lookup=StoreLookup(self._ports.store, name),
+            prefilter=RulesPrefilter(self._ports.rules, name),
+            observer=self._ports.observer,
+        )
+        runner = SensorRunner(name, sensor, ports, self._ports.clock)
+        pause = self._paused.get(name) or entry.options.paused
+        if pause is not None:
+            runner.pause(cast("PauseMode", pause))
+        task = asyncio.create_task(runner.run(), name=f"sensor {name}")
+        task.add_done_callback(_tell_of_death)
+        self._running[name] = _Running(entry, common, runner, task)
+
+    async def _leave(self, name: str, within: float = 10.0) -> None:
+        """Stop one sensor softly, then for good."""
+        running = self._running.pop(name)
+        running.runner.stop()
+        _, late = await asyncio.wait({running.task}, timeout=within)
+        for task in late:
+            task.cancel()
+            await asyncio.wait({task}, timeout=2.0)
+
+    async def stop(self, within: float) -> None:
+        """Stop all: batches in hand become durable, then the sources are let go."""
+        for door in self._doors.values():
+            door.gate.stop()
+        await asyncio.gather(*(self._leave(name, within) for name in list(self._running)))
+
+    # -- what operators ask -----------------------------------------------------------------------------------------
+    def names(self) -> frozenset[str]:
+        """Return the names of all sensors."""
+        return frozenset(self._running) | frozenset(self._doors)
+
+    def pause(self, name: str, how: str | None) -> None:
+        """Pause (`hold`, `drop`) or resume (None) a sensor. KeyError when there is none of that name."""
+        if name not in self.names():
+            raise KeyError(name)
+        if how is None:
+            self._paused.pop(name, None)
+        else:
+            self._paused[name] = how
+        target = self._doors[name].gate if name in self._doors else self._running[name].runner
+        if how is None:
+            target.resume()
+        else:
+            target.pause(cast("PauseMode", how))
+
+    def poll(self, name: str) -> None:
+        """Ask a pull sensor to look now; a push sensor has nothing to look at. KeyError for an unknown name."""
+        if name in self._running:
+            self._running[name].runner.poll()
+        elif name not in self._doors:
+            raise KeyError(name)
+
+    def health(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return every sensor's health as plain data."""
+        found = {
+            name: _health(running.entry.kind.name, running.runner.health) for name, running in self._running.items()
+        }
+        found.update({name: _health(door.entry.kind.name, door.gate.health) for name, door in self._doors.items()})
+        return dict(sorted(found.items()))
+
+
+def _endpoint(name: str, door: _Door, config: ServiceConfig) -> Endpoint:
+    options: Any = door.entry.options
+    return Endpoint(
+        sensor=name,
+        path=options.path,
+        methods=tuple(options.methods),
+        gate=door.gate,
+        receiver=door.receiver,
+        verified=options.verify.scheme != "none",
+        max_body=options.max_body or config.limits.body,
+    )
+
+
+def _health(kind: str, health: SensorHealth) -> Mapping[str, Any]:
+    return {
+        "kind": kind,
+        "state": health.state,
+        "reason": health.reason,
+        "since": rfc3339(health.since),
+        "last_success": rfc3339(health.last_success),
+        "events": health.events,
+        "errors": health.errors,
+        "lag": health.lag,
+        "paused": health.pause,
+    }
+
+
+def _tell_of_death(task: "asyncio.Task[None]") -> None:
+    """A runner never ends by an error of the source; if it does, that is our bug and must be loud."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s ended unexpectedly: %s", task.get_name(), error, exc_info=error, extra={"action": "sensor_died"})

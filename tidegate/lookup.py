@@ -1,0 +1,35 @@
+"""What sensors may ask of the house while they read: remembered objects, and which events any rule could want."""
+
+from collections.abc import Mapping, Sequence
+
+from sensors.batch import SeenObject
+from tidegate.rules import RulesInForce
+from tidegate.store.tx import Store
+
+
+class StoreLookup:
+    """`sensors.ports.Lookup` of one sensor over the store."""
+
+    def __init__(self, store: Store, sensor: str) -> None:
+        self._store = store
+        self._sensor = sensor
+
+    async def seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
+        """Return what is remembered of these keys."""
+        return await self._store.read(lambda reader: reader.seen(self._sensor, keys))
+
+    async def seen_after(self, key: str, limit: int, prefix: str = "") -> Sequence[SeenObject]:
+        """Return present objects after `key`, in key order."""
+        return await self._store.read(lambda reader: reader.seen_after(self._sensor, key, limit, prefix))
+
+
+class RulesPrefilter:
+    """`sensors.ports.Prefilter` of one sensor over the rules in force."""
+
+    def __init__(self, rules: RulesInForce, sensor: str) -> None:
+        self._rules = rules
+        self._sensor = sensor
+
+    def wants(self, type: str, subject: str | None) -> bool:
+        """Return False only when no trigger could match."""
+        return self._rules.current.rules.wants(self._sensor, type, subject)

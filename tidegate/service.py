@@ -1,0 +1,280 @@
+"""The running service: its parts, their order of start and stop, and what API and CLI may ask of it.
+
+Started parts are stopped in the opposite order: first the doors (nothing new is accepted), then the sensors (batches
+in hand become durable), then the dispatcher (attempts under way may end), then timers, engines, telemetry, and last
+the store.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from config.model import ServiceConfig
+from pipelines.dispatcher import Dispatcher
+from pipelines.ports import Engine
+from pipelines.run import Run
+from sensors.batch import Batch
+from sensors.clock import Clock
+from sensors.ports import Unavailable
+from tidegate.fleet import Fleet
+from tidegate.held import Releases
+from tidegate.ingest import StoreInbox
+from tidegate.own_events import sensor_event
+from tidegate.projection import Aftermath
+from tidegate.refusals import Refusals
+from tidegate.retention import ArmRetention
+from tidegate.rules import RulesInForce, compile_rules
+from tidegate.run_store import StoreRuns
+from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER, PutSettings
+from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
+from tidegate.store.tx import Store
+from tidegate.telemetry.instruments import Instruments
+from tidegate.telemetry.model import shape_of
+from tidegate.telemetry.tracing import Tracing
+from tidegate.timers import Timers
+from tidegate.values import sweep_values
+from triggers.trigger import Paused
+
+_log = logging.getLogger("tidegate.service")
+PauseMode = Literal["hold", "drop"]
+_AT_START = ("name", "listen", "admin_listen", "store", "state_dir", "telemetry", "limits", "dispatch", "plugins")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that a service is made of, as `tidegate.compose` puts it together."""
+
+    store: Store
+    rules: RulesInForce
+    inbox: StoreInbox
+    runs: StoreRuns
+    dispatcher: Dispatcher
+    engines: Mapping[str, Engine]
+    fleet: Fleet
+    timers: Timers
+    tracing: Tracing
+    instruments: Instruments
+    aftermath: Aftermath
+    refusals: Refusals
+    clock: Clock
+    releases: Releases
+    paused: Mapping[str, Paused]  # triggers that operators paused
+
+
+class Service:
+    """One process of Tidegate. Implements `tidegate.api.house.House`."""
+
+    def __init__(self, parts: Parts, config: ServiceConfig, version: str) -> None:
+        self._parts = parts
+        self._config = config
+        self._version = version
+        self._draining = False
+        self._started = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
+        self._resume_run = ResumeRun()
+        self._put_settings = PutSettings()
+        self._paused = dict(parts.paused)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Start all parts over an open store; ready when this returns."""
+        parts = self._parts
+        await parts.store.submit(ArmRetention(), None)
+        for engine in parts.engines.values():
+            await engine.open()
+        self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
+        sweeping = sweep_values(parts.store, self._config.state_dir, parts.clock)
+        self._sweeper = asyncio.create_task(sweeping, name="values")
+        parts.dispatcher.start()
+        self._show_shapes()
+        await parts.releases.start()
+        await parts.fleet.apply(self._config)
+        self._started = True
+
+    async def stop(self, patience: float) -> None:
+        """Stop softly within about `patience` seconds, then for good."""
+        self._draining = True
+        parts = self._parts
+        await _ended("sensors", parts.fleet.stop(min(10.0, patience)))
+        await _ended("dispatcher", parts.dispatcher.stop(patience))
+        await _ended("timers", self._end_loops())
+        for name, engine in parts.engines.items():
+            await _ended(f"engine {name}", engine.close())
+        await _ended("telemetry", asyncio.to_thread(parts.tracing.close, 5.0))
+        await parts.store.close()
+
+    async def _end_loops(self) -> None:
+        """End what runs beside the work: timers, sweeping, releases of held events."""
+        self._parts.timers.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._parts.releases.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=5.0)
+            for task in late:
+                task.cancel()
+
+    async def reload(self, config: ServiceConfig) -> None:
+        """Put a checked configuration in force: rules for the next transaction, sensors without losing an event.
+
+        Raises triggers.errors.RuleError when the rules do not compile, ValueError when there is nothing in it, and what
+        building a sensor raises; the old configuration then stays in force as a whole.
+        """
+        parts = self._parts
+        if self._config.sensors and not (config.sensors or config.triggers or config.pipelines):
+            raise ValueError(
+                "it is empty now; a file that is being written looks so, and a service without sensors is no use"
+            )
+        later = [name for name in _AT_START if getattr(config, name) != getattr(self._config, name)]
+        if later:
+            _log.warning(
+                "changes of %s take effect when the service is started again",
+                ", ".join(later),
+                extra={"action": "reload_later"},
+            )
+        rules = await asyncio.to_thread(compile_rules, config, self._paused)  # thousands of expressions take seconds
+        change = parts.fleet.build(config)
+        lifted = parts.rules.swap(rules)
+        self._config = config
+        self._show_shapes()
+        parts.releases.release(lifted)
+        await parts.fleet.change(change)
+        await parts.releases.start()  # what triggers hold that were away or disabled for a while
+
+    def _show_shapes(self) -> None:
+        shapes = {name: shape_of(entry.kind.name, push=entry.kind.push) for name, entry in self._config.sensors.items()}
+        self._parts.tracing.sensors(shapes)
+        self._parts.instruments.sensors(shapes)
+
+    # -- what the API reads ------------------------------------------------------------------------------------------
+    @property
+    def version(self) -> str:
+        """The version of Tidegate."""
+        return self._version
+
+    @property
+    def store(self) -> Store:
+        """The durable store, open."""
+        return self._parts.store
+
+    @property
+    def config(self) -> ServiceConfig:
+        """The configuration in force now."""
+        return self._config
+
+    @property
+    def rules(self) -> RulesInForce:
+        """The compiled rules in force now."""
+        return self._parts.rules
+
+    @property
+    def refusals(self) -> Refusals:
+        """What the webhook door refused lately."""
+        return self._parts.refusals
+
+    @property
+    def draining(self) -> bool:
+        """Say whether a stop has begun."""
+        return self._draining
+
+    def sensor_health(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return each running sensor's health by name."""
+        return self._parts.fleet.health()
+
+    def ready(self) -> tuple[bool, str]:
+        """Say whether this process can durably accept, and if not, why."""
+        if self._draining:
+            return False, "the service is draining"
+        if not self._started:
+            return False, "the service is starting"
+        health = self._parts.store.health()
+        return health.ok, health.reason
+
+    def metrics_text(self) -> str:
+        """Return all metrics in the Prometheus text format."""
+        return self._parts.instruments.metrics.render()
+
+    # -- what the API asks for ---------------------------------------------------------------------------------------
+    async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:
+        """Start a run by hand; False: its key was used before. Raises UnknownPipeline."""
+        answer = await self._parts.store.submit(self._start_run, ask)
+        if isinstance(answer, UnknownPipeline):
+            raise answer
+        self._parts.dispatcher.wake()
+        return answer
+
+    async def resume_run(self, uid: str) -> Run:
+        """Open a new generation of a failed or cancelled run. Raises UnknownRun."""
+        answer = await self._parts.store.submit(self._resume_run, ResumeAsk(uid))
+        if isinstance(answer, UnknownRun):
+            raise answer
+        self._parts.dispatcher.wake()
+        return answer
+
+    async def cancel_run(self, uid: str, reason: str) -> str | None:
+        """Ask a run to stop; return its new state, None when there is no such run."""
+        state = await self._parts.runs.request_cancel(uid, reason)
+        self._parts.dispatcher.cancel_hint(uid, reason)
+        return state
+
+    async def pause_sensor(self, name: str, how: PauseMode | None) -> None:
+        """Pause a sensor, or let it go on; survives a restart. KeyError for an unknown one."""
+        if name not in self._parts.fleet.names():
+            raise KeyError(name)
+        await self._parts.store.submit(self._put_settings, (PAUSED_SENSOR + name, how))
+        self._parts.fleet.pause(name, how)
+
+    async def poll_sensor(self, name: str) -> None:
+        """Make a sensor look now."""
+        self._parts.fleet.poll(name)
+
+    async def pause_trigger(self, name: str, how: PauseMode | None) -> None:
+        """Pause a trigger, or let it go on; survives a restart. KeyError for an unknown one.
+
+        One that goes on first works off what it held (`tidegate.held`), and holds what arrives meanwhile.
+        """
+        if name not in self._config.triggers:
+            raise KeyError(name)
+        await self._parts.store.submit(self._put_settings, (PAUSED_TRIGGER + name, how))
+        if how is None:
+            self._paused.pop(name, None)
+            if self._config.triggers[name].enabled:
+                self._parts.releases.release([name])
+        else:
+            self._paused[name] = Paused(how)
+            self._parts.rules.pause(name, Paused(how))
+
+    # -- own events of sensors ---------------------------------------------------------------------------------------
+    async def tell_health(self, sensor: str, healthy: bool, reason: str) -> None:
+        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it.
+
+        A store that is away is no reason to fail.
+        """
+        now = self._parts.clock.now()
+        event = sensor_event(sensor, "recovered" if healthy else "unhealthy", reason, self._config.name, now)
+        wanted = self._parts.rules.current.rules.wants(event.sensor, event.type, event.subject)
+        batch = Batch(events=(event,), dedup_for=604_800.0) if wanted else Batch(counts={"unwatched": 1})
+        try:
+            await self._parts.inbox.put(event.sensor, batch)
+        except Unavailable as error:
+            _log.warning(
+                "the health of sensor %s could not be told as an event: %s",
+                sensor,
+                error,
+                extra={"action": "own_event"},
+            )
+
+
+async def _ended(part: str, ending: Awaitable[object]) -> None:
+    """End one part.
+
+    A part that fails to end is told of, and never keeps the others, above all the store, from ending.
+    """
+    try:
+        await ending
+    except Exception as error:  # noqa: BLE001 - told of, and the others must end all the same
+        _log.exception("%s did not end well: %s", part, error, extra={"action": "stop_failed"})
