@@ -1,0 +1,16 @@
+"""What the campaign's `python` tasks do in their workers: tell that they started, and be there for a moment."""
+
+import os
+import time
+from pathlib import Path
+
+from pipelines.workers.job import JobContext
+
+
+def hold(context: JobContext, marks: str, seconds: float) -> str:
+    """Note this process and the attempt that it was started for, wait, and name the attempt."""
+    attempt = f"{context.run}/{context.task}/{context.attempt}"
+    with Path(marks).open("a") as file:
+        file.write(f"{os.getpid()} {attempt}\n")
+    time.sleep(seconds)
+    return attempt
