@@ -1,0 +1,161 @@
+# ruff: noqa: INP001, E501, S105 - words for a script among documents, wrapped for readers of Markdown; no secret
+"""What options mean, where their models say nothing; and the introductions of the generated pages."""
+
+COMMON = {
+    "enabled": "`false` leaves it out as if it were not there",
+    "paused": "`hold` keeps what arrives for later, `drop` lets it go (counted)",
+    "was": "the sensor's former name: its position and memory are taken over",
+    "cursor": "what to do when the source changed: `keep` or `reset` the position",
+    "tags": "words of your own, for filters and alerts",
+}
+
+WORDS = {
+    "service.name": "enters consumer groups, lineage namespace and metrics",
+    "service.listen": "where webhooks, API, console and metrics are served",
+    "service.admin_listen": "splits API, console and metrics off to a second address",
+    "service.store": "`sqlite:///path` or `postgresql://user@host/db`; by default a file in `state_dir`",
+    "service.plugins": "Python files with sensor kinds and engines of your own",
+    "service.base": "where relative paths start, itself relative to the folder of the first file",
+    "service.state_dir": "what runs hand over between tasks, and the default store",
+    "service.retention": "see below",
+    "service.limits": "see below",
+    "service.dispatch": "see below",
+    "service.network": "see below",
+    "service.retention.events": "events that no kept run was caused by",
+    "service.retention.runs": "ended runs with their tasks and logs; a stub with ids and edges stays",
+    "service.retention.decisions": "stored decisions",
+    "service.limits.body": "the largest body of a request; larger ones are answered 413",
+    "service.limits.inline": "content up to this size stands in the event's row, larger in `blobs`",
+    "service.limits.header_bytes": "all headers of a request together",
+    "service.limits.backlog": "batches that may wait for a commit before 429",
+    "service.limits.backlog_bytes": "bytes that may wait for a commit before 429",
+    "service.limits.read_timeout": "how long a sender may take for a request",
+    "service.limits.workers": "processes for Python tasks",
+    "service.dispatch.lease": "how long a claimed run belongs to a process that does not renew it",
+    "service.dispatch.grace": "how long after a lease's end another process waits before it takes over",
+    "service.dispatch.runs": "runs that one process holds at once",
+    "service.dispatch.poll": "how often to look for runs that nobody hinted at",
+    "service.network.allow": "private address ranges that outgoing calls may reach",
+    "telemetry.otlp": "see below; without it nothing is exported, and `/metrics` still answers",
+    "telemetry.sample": "the share of traces that begin here to export (0 to 1)",
+    "telemetry.metrics_every": "how often metrics are exported",
+    "telemetry.otlp.headers": "sent with every export, such as `authorization`",
+    "alerts.NAME.match": "only what has these labels",
+    "datasets.NAME.connection": "the name of a connection",
+    "triggers.NAME.when": "a CEL expression; the rule fires where it is true",
+    "triggers.NAME.each": "a CEL expression that gives a list: one decision per element, in scope as `item`",
+    "triggers.NAME.repeat": "what a run key that was used before means: `retry_failed`, `skip` or `always`",
+    "triggers.NAME.when_busy": "what to do while the lane is taken or the pipeline's concurrency is reached",
+    "triggers.NAME.missing_field": "`false` lets a missing field be false; `error` makes it an `error` decision",
+    "triggers.NAME.on.type": "one type, or a list; short for `types`",
+    "triggers.NAME.on.types": "event types; without any, all",
+    "triggers.NAME.on.filter": "CloudEvents Subscriptions dialect: `exact prefix suffix all any not`",
+    "triggers.NAME.run.params": "parameters of the run; `${{ … }}` is evaluated once, when the rule fires",
+    "triggers.NAME.run.key": "a CEL expression: the run's idempotency key; by default the trigger event's uid",
+    "triggers.NAME.run.partition": "a CEL expression: the partition that the run is about",
+    "triggers.NAME.run.lane": "a CEL expression: runs of one lane go one at a time, in arrival order",
+    "triggers.NAME.run.key_scope": "`trigger`: a key counts for this rule; `pipeline`: for all rules of the pipeline",
+    "pipelines.NAME.params": "parameters with types; without it a YAML pipeline takes any",
+    "pipelines.NAME.concurrency": "runs of it under way at once; as its Python says, else 16",
+    "pipelines.NAME.max_tasks": "tasks of one run under way at once; as its Python says, else 16",
+    "pipelines.NAME.deadlines": "see below",
+    "pipelines.NAME.params.NAME.type": "what the value must be",
+    "pipelines.NAME.params.NAME.required": "`true`: a run without it is refused",
+    "pipelines.NAME.params.NAME.default": "the value where none is given",
+    "pipelines.NAME.deadlines.start_within": "how long a run may wait for its start",
+    "pipelines.NAME.deadlines.finish_by": "the time of day, `HH:MM`, by which it should be done",
+    "pipelines.NAME.tasks.NAME.needs": "tasks that come first",
+    "pipelines.NAME.tasks.NAME.upstream": "which end of those lets it start",
+    "pipelines.NAME.tasks.NAME.on_failure": "`continue` lets the run go on, and succeed, without it",
+    "pipelines.NAME.tasks.NAME.retries": "see below; a number is short for `{attempts: …}`",
+    "pipelines.NAME.tasks.NAME.timeout": "bounds one attempt; what hangs is killed",
+    "pipelines.NAME.tasks.NAME.outputs": "names of datasets that it writes",
+    "pipelines.NAME.tasks.NAME.retries.attempts": "repeats after a failed attempt",
+    "pipelines.NAME.tasks.NAME.retries.backoff": "the first pause",
+    "pipelines.NAME.tasks.NAME.retries.factor": "by which each pause is longer than the one before",
+    "pipelines.NAME.tasks.NAME.retries.max_delay": "the longest pause",
+    "pipelines.NAME.tasks.NAME.retries.jitter": "the share of a pause that is random",
+    "sensors.files.on": "which changes are events",
+    "sensors.webhook.methods": "HTTP methods that are accepted",
+}
+
+SECRET = "one secret, or several while one replaces the other: `env:NAME`, `file:/path` or text with `${env:NAME}`"
+for _scheme in ("bearer", "basic", "hmac", "github", "standard-webhooks"):
+    WORDS[f"verify.{_scheme}.secret"] = SECRET
+    WORDS[f"verify.{_scheme}.tolerance"] = "how far a signed timestamp may be from our clock, on both sides"
+WORDS |= {
+    "verify.basic.username": "the name that comes with the secret",
+    "verify.hmac.header": "the header that carries the signature",
+    "verify.hmac.algorithm": "the hash",
+    "verify.hmac.encoding": "how the signature is written",
+    "verify.hmac.prefix": "what stands before the signature in the header, such as `sha256=`",
+    "verify.hmac.timestamp_header": "the header with unix seconds, where the sender signs one",
+    "verify.hmac.template": "what is signed when there is a timestamp",
+    "engines.python.function": "`module:name`, or `file.py:name`",
+    "engines.python.args": "arguments of its own, by name",
+    "engines.python.sys_path": "folders to import from, besides the base folder",
+    "engines.python.output": "the dataset that the returned DataFrame is written to",
+    "engines.python.mode": "`replace` what is there, or `append` (DuckDB only)",
+    "engines.python.checks": "checks of the returned DataFrame, before it is written",
+    "engines.python.memory": "the most that the worker may have resident",
+    "engines.command.argv": "program and arguments, a list; never a shell line",
+    "engines.command.cwd": "where it runs, relative to the base folder",
+    "engines.command.env": "variables for it; null takes one away",
+    "engines.command.stdin": "text as it is, anything else as JSON",
+    "engines.command.ok_codes": "exit codes that mean success",
+    "engines.command.output": "what of standard output the task hands on",
+    "engines.command.memory": "the most that the program may have resident",
+    "engines.http.url": "where to; the address is checked when connecting",
+    "engines.http.method": "the HTTP method",
+    "engines.http.headers": "headers besides ours; `Idempotency-Key` and `traceparent` are set by us",
+    "engines.http.json": "the body as JSON",
+    "engines.http.body": "the body as text",
+    "engines.http.request_timeout": "bounds one request",
+    "engines.http.expect": "statuses that mean success; without any, 2xx",
+    "engines.http.output": "what of the answer the task hands on",
+    "engines.http.redirects": "whether redirects on the same host are followed",
+    "engines.http.per_host": "requests to one host that are under way at once",
+}
+
+SECTIONS = {
+    "intro": """YAML 1.2, one file or several, deep-merged left to right; `--overlay FILE` lays another on top. `on`, `NO` and
+`10:30` are strings. Unknown keys are errors that name the nearest known one; the same name twice in one layer is an
+error. `x-…` keys are yours. `tidegate check FILE…` finds every problem at once and needs no secret; `tidegate schema`
+prints the JSON Schema for editors.
+
+**Secrets** are references: `${env:NAME}`, `${env:NAME:-default}` and `${file:/path}` anywhere in a string, or whole values
+`env:NAME` and `file:/path` in fields that are secrets. A secret written out is refused. **Durations** are `500ms 30s 5m 6h
+7d` (tables below show defaults in seconds), **sizes** `64KiB 5MiB` (defaults in bytes). **Start** is `now`, `beginning`, a
+timestamp, or `-7d`. Expressions: see [expressions](expressions.md).
+
+`defaults: {sensor: {…}, task: {…}}` is merged under every sensor and every task that stands in YAML. `sensors.NAME` has a
+`kind` and its options ([sensors](sensors.md)); a task has an `engine` and its options ([engines](engines.md)).
+
+The service watches its files. A valid change is put in force without losing an event; an invalid one is refused and
+reported, and the old configuration runs on. Runs keep the definition they started with. Addresses and the store are
+read at start only.""",
+    "connections.NAME": "Named once, used as `connection:`. It has a `kind` and what that kind needs.",
+    "triggers.NAME": "One rule. `missing_field: false` lets a missing field be false instead of an error.",
+    "pipelines.NAME": """One of three forms: `python: "module:name"`, `tasks: {…}`, or one task written straight into the entry
+(`engine: …` and its options). Besides that:""",
+    "cli": """`tidegate`, or `python -m tidegate`. A bare noun lists. Tables for people; `--json` on every reading command. Exit
+codes: 0 ok, 1 found problems, 2 usage, 3 cannot reach the service. Commands that talk to a running service use
+`TIDEGATE_URL` (default `http://127.0.0.1:8080`) and `TIDEGATE_TOKEN`.""",
+    "http": """`/api/docs` of a running service shows this with all fields, `/api/openapi.json` is the document. Webhooks answer
+`202 {"events": [{"event": "evt_…", "duplicate": false}]}` on their own paths. On loopback the API needs no token; elsewhere
+it wants `Authorization: Bearer …` (`tidegate tokens add`). Lists page with an opaque `cursor`; times are RFC 3339 in UTC;
+errors are RFC 9457 problem details. Our own fault is 503 with `Retry-After`, overload 429 with `Retry-After`.
+""",
+    "sensors": """A sensor watches one source and emits events. `tidegate kinds NAME` shows the same in the terminal. A kind of your
+own: [write a sensor](../how-to/write-a-sensor.md).""",
+    "verifiers": "Each webhook names who may post. Signatures are compared in constant time, over the raw bytes.",
+    "engines": """An engine is where a task's work happens. Options of every task: [configuration](config.md). Strings in options may
+hold `${{ … }}` ([expressions](expressions.md)), evaluated once per task run; lists and maps are built, never a shell
+line.""",
+    "checks": """Checks look at a DataFrame before it is published; with `severity: fail` nothing is published. In Python they are
+functions of `pipelines.authoring`; in YAML `{kind: row_count, options: {min: 1}, severity: fail}`.
+""",
+    "metrics": """`/metrics` has them in the Prometheus text format (dots become underscores, units and `_total` are appended), OTLP sends
+them under these names. Labels are configured names and fixed words, never ids, keys or anything that a sender chose.
+""",
+}
