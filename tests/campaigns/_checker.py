@@ -165,12 +165,7 @@ def requested(history: History, ledger: Ledger) -> Iterator[Violation]:
         task = tasks.get(of_key[-1].idempotency)
         if task is None or task.task != _CALLS.get(kind):
             yield Violation("lost", f"{kind} {key} was requested under {of_key[-1].idempotency}, which no task run has")
-        elif (
-            task.finished_at is not None
-            and len(of_key) > 1
-            and task.finished_at / 1e6 < of_key[-1].at - _SKEW
-            and not (woken(of_key[-1], history))
-        ):
+        elif task.finished_at is not None and len(of_key) > 1 and task.finished_at / 1e6 < of_key[-1].at - _SKEW:
             yield Violation("repeated", f"{kind} {key} was requested again after its result was recorded")
         for before, after in pairwise(of_key):
             if before.idempotency != after.idempotency:
@@ -184,7 +179,7 @@ def requested(history: History, ledger: Ledger) -> Iterator[Violation]:
 def excused(before: Hit, after: Hit, history: History, run: str) -> bool:
     """Say whether a repeat may be: the first sender was killed, paused past its lease, or told that it lost it."""
     told = history.let_go.get((before.life, run), ())
-    if any(before.at - _SKEW <= at <= after.at + _SKEW for at in told) or woken(after, history):
+    if any(before.at - _SKEW <= at <= after.at + _SKEW for at in told):
         return True
     life = history.lives.get(before.life)
     if life is None or before.life == after.life:
@@ -192,16 +187,6 @@ def excused(before: Hit, after: Hit, history: History, run: str) -> bool:
     if any(start - _SKEW <= after.at and before.at <= until for start, until in life.pauses):
         return True
     return life.killed and life.ended is not None and life.ended <= after.at + _SKEW
-
-
-def woken(hit: Hit, history: History) -> bool:
-    """Say whether a request left as its paused sender woke up.
-
-    A process that is frozen between its last look at the lease and the socket sends when it wakes; no look can come
-    late enough. The key that the request carries is what protects, and what is checked.
-    """
-    life = history.lives.get(hit.life)
-    return life is not None and any(start <= hit.at <= until + _SKEW for start, until in life.pauses)
 
 
 def allowed_repeats(history: History) -> int:

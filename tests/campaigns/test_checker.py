@@ -220,17 +220,6 @@ def test_only_a_kill_or_a_pause_excuses_a_repeat() -> None:
     assert not excused(replace(first, at=11.5), second, History(lives={1: paused}), "run_1")
 
 
-def test_a_sender_that_wakes_may_repeat_only_then() -> None:
-    """A process frozen before its send repeats under the same key as it wakes; outside its pause it has no excuse."""
-    soft = replace_life(KILLED, exit=0)
-    sleeper = replace_life(soft, ended=30.0, pauses=[(6.0, 11.0)])
-    first, second = Hit("call", "k", "tg-1", 1, 5.0), Hit("call", "k", "tg-1", 2, 10.9)
-
-    assert excused(first, second, History(lives={1: soft, 2: sleeper}), "run_1")
-    assert not excused(first, replace(second, at=20.0), History(lives={1: soft, 2: sleeper}), "run_1")
-    assert not excused(first, second, History(lives={1: soft, 2: soft}), "run_1")
-
-
 def test_a_lease_that_is_told_to_be_lost_excuses_a_repeat() -> None:
     """A process that let a run go because its lease could not be renewed may repeat that run's request only."""
     first, second = Hit("call", "k", "tg", 1, 5.0), Hit("call", "k", "tg", 1, 9.0)
