@@ -167,6 +167,8 @@ class Attempt:
         """Start the work under its key, and keep the handle where it is worth keeping."""
         self._expose()
         self._fail_point("dispatch.before_start")
+        if not self._context.held():
+            raise LeaseLost(f"the lease on run {self._context.run.uid} ended before the attempt started")
         self._sent = True
         handle = await self._engine.start(self._context)
         self._fail_point("dispatch.after_start")

@@ -193,8 +193,6 @@ class Driver:
         if engine is None:
             said = f"no engine {task_run.engine!r} is configured in this service"
             raise TaskFailed(said, "engine_missing", retryable=False)
-        if hands.clock.monotonic() >= self.lease_until:
-            raise LeaseLost(f"the lease on run {self.run.uid} ended before the attempt started")
         cancelling = self.run.state is RunState.CANCELLING
         if cancelling and not resumed:
             raise Stopped(Stop.CANCEL)
@@ -235,7 +233,12 @@ class Driver:
             headers=headers,
             log=log.add,
             deadline=hands.clock.monotonic() + ready.task.timeout - max(0.0, gone),
+            held=self._held,
         )
+
+    def _held(self) -> bool:
+        """Say whether the run is still ours to act for."""
+        return not self.let_go and self._hands.clock.monotonic() < self.lease_until
 
     def _checked_params(self) -> Mapping[str, Any]:
         if self._params is None:

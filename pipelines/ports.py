@@ -74,7 +74,9 @@ class TaskContext:
 
     `options` are the task's options with every `${{ … }}` evaluated. `upstream` maps needed tasks to their outputs
     (decoded JSON). `environ` are the propagation variables (TRACEPARENT, …) and `headers` the same for HTTP.
-    `log` keeps a line; it may be called from the loop only. `deadline` is in `Clock.monotonic` seconds.
+    `log` keeps a line; it may be called from the loop only. `deadline` is in `Clock.monotonic` seconds. `held` says
+    whether the lease on the run still holds: an engine asks it last of all before it sends what cannot be taken back,
+    and raises LeaseLost when it does not.
     """
 
     run: Run
@@ -87,6 +89,7 @@ class TaskContext:
     headers: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[str, str], None] = lambda _stream, _text: None
     deadline: float = float("inf")
+    held: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,8 @@ from triggers.activation import Activation
 from triggers.template import compile_function, compile_template
 from triggers.trigger import Paused
 
+MOST_PATIENCE = 5.0  # seconds that the locks of another replica are waited for; a quarter of a lease, if that is less
+
 
 async def compose(config: ServiceConfig, version: str, fail_point: FailPoint) -> tuple[Service, Webhooks]:
     """Open the store, put the parts together, start them. What was opened is closed again when something fails.
@@ -63,6 +65,7 @@ async def compose(config: ServiceConfig, version: str, fail_point: FailPoint) ->
         fail_point=fail_point,
         limits=Limits(config.limits.backlog, config.limits.backlog_bytes),
         on_hint=hint,
+        patience=min(MOST_PATIENCE, config.dispatch.lease / 4),
     )
     await store.open()
     try:

@@ -10,9 +10,9 @@ environment is used, and no redirect leads to another host. Requests to one host
 """
 
 import asyncio
+import importlib
 import itertools
 import re
-import socket
 from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
@@ -201,16 +201,21 @@ class HttpEngine:
         body: bytes | None,
         seconds: float,
     ) -> TaskResult:
+        session = self._session or await self._connect()
         import aiohttp
 
-        session = self._session or self._connect()
+        from pipelines.outgoing import sending
+
         timeout = aiohttp.ClientTimeout(total=seconds, connect=min(_CONNECT, seconds * 0.9))
         method, first = options.method.upper(), url
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                async with session.request(
-                    method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
-                ) as answer:
+                with sending(context.held):
+                    asked = session.request(
+                        method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+                    )
+                    answer = await asked
+                async with answer:
                     status = answer.status
                     if status in REDIRECTS and status not in options.expect and options.redirects == "same_host":
                         url = _next(first, url, answer.headers.get("Location", ""))
@@ -248,24 +253,13 @@ class HttpEngine:
             gate = self._gates[key] = asyncio.Semaphore(limit)
         return gate
 
-    def _connect(self) -> "aiohttp.ClientSession":
-        import aiohttp
+    async def _connect(self) -> "aiohttp.ClientSession":
+        """Return the session. The library is imported off the loop: leases are renewed meanwhile."""
+        await asyncio.to_thread(importlib.import_module, "pipelines.outgoing")
+        from pipelines.outgoing import make_session
 
-        def checked(info: tuple[Any, ...]) -> socket.socket:
-            family, kind, proto, _, address = info
-            refused = self._guard.refuses(address[0])
-            if refused is not None:
-                raise PermissionError(1, refused)
-            return socket.socket(family, kind, proto)
-
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, socket_factory=checked)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self._agent, "Accept": "*/*"},
-            skip_auto_headers=("Content-Type",),
-            trust_env=False,
-        )
+        if self._session is None:
+            self._session = make_session(self._guard, self._agent)
         return self._session
 
 

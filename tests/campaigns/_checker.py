@@ -171,21 +171,20 @@ def requested(history: History, ledger: Ledger) -> Iterator[Violation]:
             if before.idempotency != after.idempotency:
                 keys = f"{before.idempotency} and {after.idempotency}"
                 yield Violation("repeated", f"{kind} {key} was requested under two keys: {keys}")
-            elif not excused(before, after, history, task.run if task is not None else ""):
+            elif not excused(before, after, history):
                 lives = f"life {before.life} and then by life {after.life}"
                 yield Violation("repeated", f"{kind} {key} was requested by {lives}, and the first one was not killed")
 
 
-def excused(before: Hit, after: Hit, history: History, run: str) -> bool:
-    """Say whether a repeat may be: the first sender was killed, paused past its lease, or told that it lost it."""
-    told = history.let_go.get((before.life, run), ())
-    if any(before.at - _SKEW <= at <= after.at + _SKEW for at in told):
-        return True
+def excused(before: Hit, after: Hit, history: History) -> bool:
+    """Say whether a repeat may be: its first sender was killed, or paused past its lease, between the two."""
     life = history.lives.get(before.life)
-    if life is None or before.life == after.life:
+    if life is None:
         return False
     if any(start - _SKEW <= after.at and before.at <= until for start, until in life.pauses):
         return True
+    if before.life == after.life:
+        return False
     return life.killed and life.ended is not None and life.ended <= after.at + _SKEW
 
 

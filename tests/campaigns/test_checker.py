@@ -214,20 +214,13 @@ def test_only_a_kill_or_a_pause_excuses_a_repeat() -> None:
     soft = replace_life(KILLED, exit=0)
     paused = replace_life(soft, ended=30.0, pauses=[(6.0, 11.0)])
 
-    assert excused(first, second, History(lives={1: KILLED}), "run_1")
-    assert not excused(first, second, History(lives={1: soft}), "run_1")
-    assert excused(replace(first, at=5.9), second, History(lives={1: paused}), "run_1")
-    assert not excused(replace(first, at=11.5), second, History(lives={1: paused}), "run_1")
-
-
-def test_a_lease_that_is_told_to_be_lost_excuses_a_repeat() -> None:
-    """A process that let a run go because its lease could not be renewed may repeat that run's request only."""
-    first, second = Hit("call", "k", "tg", 1, 5.0), Hit("call", "k", "tg", 1, 9.0)
-    history = History(lives={1: KILLED}, let_go={(1, "run_1"): [7.0]})
-
-    assert excused(first, second, history, "run_1")
-    assert not excused(first, second, history, "run_2")
-    assert not excused(second, replace(second, at=12.0), history, "run_1")
+    assert excused(first, second, History(lives={1: KILLED}))
+    assert not excused(first, second, History(lives={1: soft}))
+    assert excused(replace(first, at=5.9), second, History(lives={1: paused}))
+    assert not excused(replace(first, at=11.5), second, History(lives={1: paused}))
+    assert excused(first, replace(second, life=1), History(lives={1: paused}))
+    assert not excused(first, replace(second, life=1), History(lives={1: KILLED}))
+    assert not excused(replace(first, life=3), replace(second, life=1), History(lives={1: paused, 3: soft}))
 
 
 def replace_life(life: Life, **changes: object) -> Life:

@@ -336,3 +336,33 @@ async def test_other_replicas_hear_of_new_runs(database: str) -> None:
 
     assert set(heard) == {threading.main_thread()}
     assert len(heard) == 2
+
+
+async def test_a_replica_that_stands_still_in_a_transaction_holds_nobody_up(database: str) -> None:
+    """Its locks end with its session, within the patience of the others; what it was writing is not half there."""
+    still, other = (open_store(database, shard=name, patience=0.2) for name in ("still", "other"))
+    await still.open()
+    await other.open()
+    loop = asyncio.get_running_loop()
+    locked, go_on = asyncio.Event(), threading.Event()
+    name = RunKeyName("trigger/t", "p", "k")
+
+    def stand(tx: Tx) -> None:
+        tx.lock_run_keys([name])
+        loop.call_soon_threadsafe(locked.set)
+        go_on.wait(20)
+        tx.put_run_keys([RunKeyState(name, 1, "run_still")])
+
+    try:
+        halted = asyncio.ensure_future(do(still, stand))
+        await locked.wait()
+        await do(other, lambda tx: tx.put_run_keys([RunKeyState(name, 1, "run_other")]))
+        go_on.set()
+        with pytest.raises(Unavailable):
+            await halted
+        kept = await do(other, lambda tx: tx.lock_run_keys([name]))
+        assert kept[name].last_run == "run_other"
+    finally:
+        go_on.set()
+        await still.close()
+        await other.close()

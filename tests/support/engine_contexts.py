@@ -41,6 +41,7 @@ def make_context(
     fence: int = 1,
     attempt: int = 1,
     seconds: float = 30.0,
+    held: Callable[[], bool] = lambda: True,
 ) -> TaskContext:
     """Build the context of one attempt that must end `seconds` from now."""
     return TaskContext(
@@ -72,4 +73,5 @@ def make_context(
         headers={"traceparent": TRACEPARENT},
         log=log,
         deadline=SystemClock().monotonic() + seconds,
+        held=held,
     )

@@ -26,15 +26,17 @@ def open_store(
     limits: Limits | None = None,
     clock: Clock | None = None,
     on_hint: Callable[[], None] | None = None,
+    patience: float = 5.0,
 ) -> GroupStore:
     """Make (not yet open) the store of a URL. `await store.open()` connects.
 
     `shard` names this replica to the database. `inline` is how many bytes of an event's data stay in its row.
     `fail_point` is called with `store.begin`, `store.before_commit`, `store.after_commit` on the writer's thread.
     `limits` bound what waits. `clock` is the machine's by default (PostgreSQL uses its own). `on_hint` is called on the
-    loop when another replica made work (PostgreSQL only; always poll beside it). Raises StoreError for other URLs.
+    loop when another replica made work (PostgreSQL only; always poll beside it). `patience` is for how many seconds
+    another replica may hold a lock that this one needs (PostgreSQL only). Raises StoreError for other URLs.
     """
-    backend = _backend(url, shard, inline, clock or SystemClock())
+    backend = _backend(url, shard, inline, clock or SystemClock(), patience)
     return GroupStore(backend, limits or Limits(), fail_point, _hints(url, shard, on_hint))
 
 
@@ -55,7 +57,7 @@ def _hints(url: str, shard: str, on_hint: Callable[[], None] | None) -> Hints | 
     return PostgresHints(url, shard, on_hint)
 
 
-def _backend(url: str, shard: str, inline: int, clock: Clock) -> StoreBackend:
+def _backend(url: str, shard: str, inline: int, clock: Clock, patience: float = 5.0) -> StoreBackend:
     parts = urlsplit(url)
     if parts.scheme == "memory":
         from tidegate.store.memory import MemoryBackend
@@ -78,5 +80,5 @@ def _backend(url: str, shard: str, inline: int, clock: Clock) -> StoreBackend:
     if parts.scheme in _POSTGRES:
         from tidegate.store.postgres import PostgresBackend, PostgresOptions
 
-        return PostgresBackend(PostgresOptions(url, shard, inline))
+        return PostgresBackend(PostgresOptions(url, shard, inline, patience))
     raise StoreError(f"{parts.scheme or url!r} is no store that Tidegate knows; write {_FORMS}.")

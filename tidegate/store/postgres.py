@@ -45,11 +45,17 @@ _STORE_CODES = {"25006", "25P03"}  # read-only (a standby), ended for idling in 
 
 @dataclass(frozen=True, slots=True)
 class PostgresOptions:
-    """Where the database is, and which replica this is."""
+    """Where the database is, and which replica this is.
+
+    `patience` is how long another replica may hold a lock that this one needs, in seconds: well below a lease, because
+    leases are renewed over the same connection. A replica that stands still within a transaction for that long is cut
+    off by the server.
+    """
 
     url: str
     shard: str
     inline: int
+    patience: float = 5.0
 
     @property
     def place(self) -> str:
@@ -258,8 +264,8 @@ def connect(options: PostgresOptions, *, read_only: bool) -> "psycopg.Connection
     try:
         connection.prepared_max = 400
         settings = [
-            ("idle_in_transaction_session_timeout", "15s"),
-            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", f"{_millis(options.patience)}ms"),
+            ("lock_timeout", f"{_millis(options.patience)}ms"),
             ("statement_timeout", "60s"),
         ]
         settings.append(("default_transaction_read_only", "on") if read_only else ("synchronous_commit", "on"))
@@ -274,6 +280,10 @@ def connect(options: PostgresOptions, *, read_only: bool) -> "psycopg.Connection
         connection.close()
         raise
     return connection
+
+
+def _millis(seconds: float) -> int:
+    return max(1, round(seconds * 1000))  # 0 would mean no limit
 
 
 def judge(error: Exception, *, lost: bool) -> Failure:
