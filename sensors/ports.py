@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sensors.batch import Batch, Cursor, SeenObject
+from sensors.batch import Batch, Cursor, ObjectAction, SeenObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Overloaded(Unavailable):
 
 
 class Lookup(Protocol):
-    """Reads what a sensor remembers of objects, in bounded pages."""
+    """Reads what a sensor remembers of objects, in bounded pages, and what is to be done to them."""
 
     async def seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
         """Return what is remembered of these keys (at most 5,000 at once)."""
@@ -63,6 +63,26 @@ class Lookup(Protocol):
 
     async def seen_after(self, key: str, limit: int, prefix: str = "") -> Sequence[SeenObject]:
         """Return up to `limit` remembered objects with state `present`, key greater than `key`, in key order."""
+        ...
+
+    async def seen_range(self, after: str, upto: str | None, limit: int) -> Sequence[SeenObject]:
+        """Return up to `limit` remembered objects of any state with `after` < key <= `upto`, in key order.
+
+        The order is that of the keys' UTF-8 bytes; `upto` None has no end. A scan calls this page by page.
+        """
+        ...
+
+    async def due_actions(self, limit: int) -> Sequence[ObjectAction]:
+        """Return up to `limit` actions whose time has come, oldest first; again and again until a batch has them done.
+
+        `succeeded` waits for all runs of the event. One that failed or was cancelled keeps waiting until the latest run
+        of its key succeeded (resumed or tried again); so does an event that a trigger still holds or waits with. An
+        action is forgotten with its event, and with the first of the event's runs that is forgotten.
+        """
+        ...
+
+    async def open_actions(self, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
+        """Return the actions that are still to be done to these keys (at most 5,000 at once), oldest first."""
         ...
 
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from sensors.batch import Batch, Cursor, DeadLetter, SeenObject
+from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.clock import Clock, SystemClock
 from sensors.event import Event, storable_text
 from sensors.kind import SensorContext, SensorKind
@@ -100,9 +100,11 @@ class FakeInbox:
         self.duplicates = 0
         self.failures: list[Exception] = []  # raised by the next puts, one each
         self.stale = False  # answer the next put as stale
+        self.runs: dict[str, str] = {}  # event uid -> `accepted` or `succeeded`: how its runs stand
         self._ids: dict[tuple[str, str], str] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
         self._seen: dict[str, dict[str, SeenObject]] = {}
+        self._actions: dict[str, dict[str, ObjectAction]] = {}
 
     async def put(self, sensor: str, batch: Batch, parent: str | None = None) -> Stored:
         """Keep the batch, or fail as told."""
@@ -126,11 +128,19 @@ class FakeInbox:
         for outcome, n in batch.counts.items():
             self.counts[outcome] = self.counts.get(outcome, 0) + n
         self._cursors.setdefault(sensor, {}).update({cursor.shard: cursor for cursor in batch.cursors})
+        self._keep_actions(sensor, batch, receipts)
         memory = self._seen.setdefault(sensor, {})
         memory.update({seen.key: seen for seen in batch.seen})
         for key in batch.forget:
             memory.pop(key, None)
         return Stored(receipts)
+
+    def _keep_actions(self, sensor: str, batch: Batch, receipts: Sequence[Receipt]) -> None:
+        new = {event.uid: not got.duplicate for event, got in zip(batch.events, receipts, strict=True)}
+        kept = self._actions.setdefault(sensor, {})
+        kept.update({a.uid: a for a in batch.actions if new.get(a.event, a.when == "now")})
+        for uid in batch.actions_done:
+            kept.pop(uid, None)
 
     async def cursors(self, sensor: str) -> Mapping[str, Cursor]:
         """Return the durable positions."""
@@ -138,14 +148,16 @@ class FakeInbox:
 
     def lookup(self, sensor: str) -> "FakeLookup":
         """Return the memory of one sensor, as it is at each question."""
-        return FakeLookup(self._seen.setdefault(sensor, {}))
+        return FakeLookup(self._seen.setdefault(sensor, {}), self._actions.setdefault(sensor, {}), self.runs)
 
 
 @dataclass(slots=True)
 class FakeLookup:
-    """A memory of objects by key."""
+    """A memory of objects by key, of actions by uid, and of how the runs of events stand (`FakeInbox.runs`)."""
 
     objects: dict[str, SeenObject] = field(default_factory=dict)
+    actions: dict[str, ObjectAction] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
     _order: list[str] = field(default_factory=list, repr=False)
     _reached: str | None = field(default=None, repr=False)
 
@@ -166,6 +178,26 @@ class FakeLookup:
                 if len(found) >= limit:
                     break
         self._reached = found[-1].key if found else None
+        return found
+
+    async def seen_range(self, after: str, upto: str | None, limit: int) -> Sequence[SeenObject]:
+        """Return objects of any state in key order (by UTF-8 bytes)."""
+        names = (name for name in self.objects if name > after and (upto is None or name <= upto))
+        return [self.objects[name] for name in heapq.nsmallest(limit, names)]
+
+    async def due_actions(self, limit: int) -> Sequence[ObjectAction]:
+        """Return actions whose time has come, oldest first."""
+        stands = {"now": ("",), "accepted": ("accepted", "succeeded"), "succeeded": ("succeeded",)}
+        due = [a for a in self.actions.values() if a.when == "now" or self.runs.get(a.event) in stands[a.when]]
+        return sorted(due, key=lambda action: action.uid)[:limit]
+
+    async def open_actions(self, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
+        """Return the actions on at most 5,000 keys, oldest first."""
+        require(len(keys) <= 5000, "a lookup is asked for at most 5,000 keys")
+        found: dict[str, list[ObjectAction]] = {}
+        for action in sorted(self.actions.values(), key=lambda action: action.uid):
+            if action.key in keys:
+                found.setdefault(action.key, []).append(action)
         return found
 
 

@@ -17,6 +17,7 @@ RUN = "run_"
 TASK_RUN = "tsk_"
 DECISION = "dec_"
 DEAD_LETTER = "ddl_"
+ACTION = "act_"
 REPLAY = "rpl_"
 TOKEN = "tok_"  # noqa: S105 - the prefix of a uid
 

@@ -25,6 +25,7 @@ from tidegate.fleet import Fleet, FleetPorts
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
+from tidegate.pauses import PREFIX as PAUSES
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import KIND as RETENTION
@@ -95,7 +96,7 @@ async def _compose(
     store: GroupStore,
     hint: _Hint,
 ) -> tuple[Service, Webhooks]:
-    settings = await store.read(lambda reader: reader.settings("paused/"))
+    settings = await store.read(lambda reader: reader.settings(PAUSES))
     paused_triggers = {
         name.removeprefix(PAUSED_TRIGGER): Paused(how)
         for name, how in settings.items()
@@ -161,6 +162,7 @@ async def _compose(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
         paused=paused_triggers,
+        settings=settings,
     )
     service = Service(parts, config, version)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))

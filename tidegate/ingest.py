@@ -9,7 +9,7 @@ after COMMIT.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sensors.batch import Batch, Cursor
+from sensors.batch import Batch, Cursor, ObjectAction
 from sensors.event import Event
 from sensors.ports import Receipt, Stored
 from sensors.uid import DEAD_LETTER, new_uid
@@ -101,6 +101,7 @@ class Ingest:
         for index, item in enumerate(items):
             if index not in stale:
                 _write_positions(tx, item, now)
+                _write_actions(tx, item, known)
         if counts:
             tx.add_counts(self._shard, counts)
         return answers
@@ -179,6 +180,31 @@ def _write_positions(tx: Tx, item: Delivery, now: int) -> None:
         tx.put_cursors(item.sensor, batch.cursors)
 
 
+def _moved(batch: Batch, uids: Mapping[str, str]) -> list[ObjectAction]:
+    """Return a batch's actions for events that got other uids; those of events that got none are gone with them."""
+    came = {event.uid for event in batch.events}
+    return [
+        replace(action, event=uids[action.event]) if action.event in uids else action
+        for action in batch.actions
+        if action.event in uids or action.event not in came
+    ]
+
+
+def _write_actions(tx: Tx, item: Delivery, known: Mapping[tuple[str, str], str]) -> None:
+    """Keep what is to be done to objects, after the runs that it waits for; forget what is done."""
+    if item.batch.actions:
+        tx.insert_actions(item.sensor, _actions(item, known))
+    if item.batch.actions_done:
+        tx.drop_actions(item.sensor, item.batch.actions_done)
+
+
+def _actions(item: Delivery, known: Mapping[tuple[str, str], str]) -> list[ObjectAction]:
+    """Return the actions of new events, and those that wait for no event."""
+    new = {event.uid: known[item.sensor, event.id] == event.uid for event in item.batch.events}
+    kept = [action for action in item.batch.actions if new.get(action.event, action.when == "now")]
+    return [action if action.event in new else replace(action, event="") for action in kept]
+
+
 class StoreInbox:
     """Implements `sensors.ports.Inbox` over the store. `on_facts` is told on the loop of what became durable."""
 
@@ -200,7 +226,7 @@ class StoreInbox:
             return await self._put_salvaged(sensor, batch, parent)
 
     async def _submit(self, sensor: str, batch: Batch, parent: str | None) -> Stored:
-        weight = 256 + sum(len(event.data or b"") + 512 for event in batch.events)
+        weight = 256 + sum(len(event.data or b"") + 512 for event in batch.events) + 256 * len(batch.actions)
         answer = await self._store.submit(self._ingest, Delivery(sensor, batch, parent), weight)
         self._fail_point("ingest.acked")
         facts = answer.facts
@@ -219,8 +245,9 @@ class StoreInbox:
         """
         events, letters = salvage(batch.events)
         letters = [*(storable(letter) for letter in batch.dead_letters), *letters]
-        salvaged = replace(batch, events=events, dead_letters=letters)
         olds = [event.uid for event in batch.events if unstorable(event) is None]
+        actions = _moved(batch, dict(zip(olds, [event.uid for event in events], strict=True)))
+        salvaged = replace(batch, events=events, dead_letters=letters, actions=actions)
         receipts: dict[str, Receipt] = {}  # by the uid that came
         try:
             stored = await self._submit(sensor, salvaged, parent)
@@ -229,7 +256,8 @@ class StoreInbox:
             if not of_data(refusal) or not events:
                 raise
             for old, event in zip(olds, events, strict=True):
-                alone = Batch((event,), fence=batch.fence, dedup_for=batch.dedup_for)
+                mine = [action for action in actions if action.event == event.uid]
+                alone = Batch((event,), fence=batch.fence, actions=mine, dedup_for=batch.dedup_for)
                 try:
                     answer = await self._submit(sensor, alone, parent)
                 except ItemRefused as error:
@@ -238,7 +266,10 @@ class StoreInbox:
                     letters.append(letter_of(event, f"the store refuses the event: {error}"))
                 else:
                     receipts.update(zip((old,), answer.receipts, strict=not answer.stale))
-            stored = await self._submit(sensor, replace(salvaged, events=(), dead_letters=letters), parent)
+            uids = {event.uid for event in events}
+            rest = [action for action in actions if action.event not in uids]
+            salvaged = replace(salvaged, events=(), dead_letters=letters, actions=rest)
+            stored = await self._submit(sensor, salvaged, parent)
         if stored.stale:
             return stored
         return Stored([receipts.get(event.uid) or Receipt(event.uid, duplicate=False) for event in batch.events])

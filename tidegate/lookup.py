@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sensors.batch import SeenObject
+from sensors.batch import ObjectAction, SeenObject
 from tidegate.rules import RulesInForce
 from tidegate.store.tx import Store
 
@@ -21,6 +21,18 @@ class StoreLookup:
     async def seen_after(self, key: str, limit: int, prefix: str = "") -> Sequence[SeenObject]:
         """Return present objects after `key`, in key order."""
         return await self._store.read(lambda reader: reader.seen_after(self._sensor, key, limit, prefix))
+
+    async def seen_range(self, after: str, upto: str | None, limit: int) -> Sequence[SeenObject]:
+        """Return objects of any state with `after` < key <= `upto`, in key order."""
+        return await self._store.read(lambda reader: reader.seen_range(self._sensor, after, upto, limit))
+
+    async def due_actions(self, limit: int) -> Sequence[ObjectAction]:
+        """Return actions whose time has come, oldest first."""
+        return await self._store.read(lambda reader: reader.due_actions(self._sensor, limit))
+
+    async def open_actions(self, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
+        """Return the actions that are still to be done to these keys."""
+        return await self._store.read(lambda reader: reader.open_actions(self._sensor, keys))
 
 
 class RulesPrefilter:

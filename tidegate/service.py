@@ -15,6 +15,7 @@ from config.model import ServiceConfig
 from pipelines.dispatcher import Dispatcher
 from pipelines.ports import Engine
 from pipelines.run import Run
+from sensors.audit import AuditReport
 from sensors.batch import Batch
 from sensors.clock import Clock
 from sensors.ports import Unavailable
@@ -22,12 +23,13 @@ from tidegate.fleet import Fleet
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
 from tidegate.own_events import sensor_event
+from tidegate.pauses import Pauses
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import ArmRetention
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
-from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER, PutSettings
+from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
 from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
 from tidegate.store.tx import Store
 from tidegate.telemetry.instruments import Instruments
@@ -61,6 +63,7 @@ class Parts:
     clock: Clock
     releases: Releases
     paused: Mapping[str, Paused]  # triggers that operators paused
+    settings: Mapping[str, str]  # all that operators paused, as it is stored
 
 
 class Service:
@@ -74,10 +77,11 @@ class Service:
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun()
-        self._put_settings = PutSettings()
         self._paused = dict(parts.paused)
+        self._pauses = Pauses(parts.store, parts.clock, parts.settings, self._apply_pause)
 
     # -- life -----------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -87,6 +91,7 @@ class Service:
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
+        self._follower = asyncio.create_task(self._pauses.follow(), name="pauses")
         sweeping = sweep_values(parts.store, self._config.state_dir, parts.clock)
         self._sweeper = asyncio.create_task(sweeping, name="values")
         parts.dispatcher.start()
@@ -110,8 +115,9 @@ class Service:
     async def _end_loops(self) -> None:
         """End what runs beside the work: timers, sweeping, releases of held events."""
         self._parts.timers.stop()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in (self._sweeper, self._follower):
+            if task is not None:
+                task.cancel()
         await self._parts.releases.stop()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=5.0)
@@ -225,12 +231,15 @@ class Service:
         """Pause a sensor, or let it go on; survives a restart. KeyError for an unknown one."""
         if name not in self._parts.fleet.names():
             raise KeyError(name)
-        await self._parts.store.submit(self._put_settings, (PAUSED_SENSOR + name, how))
-        self._parts.fleet.pause(name, how)
+        await self._pauses.say(PAUSED_SENSOR + name, how)
 
     async def poll_sensor(self, name: str) -> None:
         """Make a sensor look now."""
         self._parts.fleet.poll(name)
+
+    async def audit_sensor(self, name: str, heal: bool) -> AuditReport:
+        """Compare what a sensor's source holds with what is remembered."""
+        return await self._parts.fleet.audit(name, heal)
 
     async def pause_trigger(self, name: str, how: PauseMode | None) -> None:
         """Pause a trigger, or let it go on; survives a restart. KeyError for an unknown one.
@@ -239,14 +248,23 @@ class Service:
         """
         if name not in self._config.triggers:
             raise KeyError(name)
-        await self._parts.store.submit(self._put_settings, (PAUSED_TRIGGER + name, how))
+        await self._pauses.say(PAUSED_TRIGGER + name, how)
+
+    def _apply_pause(self, setting: str, how: str | None) -> None:
+        """Put a pause in force here, or its end, whoever said it. KeyError for a sensor that is not here."""
+        if setting.startswith(PAUSED_SENSOR):
+            self._parts.fleet.pause(setting.removeprefix(PAUSED_SENSOR), how)
+            return
+        name = setting.removeprefix(PAUSED_TRIGGER)
+        trigger = self._config.triggers.get(name)
         if how is None:
             self._paused.pop(name, None)
-            if self._config.triggers[name].enabled:
+            if trigger is not None and trigger.enabled:
                 self._parts.releases.release([name])
         else:
             self._paused[name] = Paused(how)
-            self._parts.rules.pause(name, Paused(how))
+            if trigger is not None:
+                self._parts.rules.pause(name, Paused(how))
 
     # -- own events of sensors ---------------------------------------------------------------------------------------
     async def tell_health(self, sensor: str, healthy: bool, reason: str) -> None:

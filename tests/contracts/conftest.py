@@ -1,10 +1,15 @@
-"""The stores that the contract is tested on."""
+"""The stores that the contract is tested on, and the servers that sensors are tried against."""
 
+import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.aws import running_ministack
+from tests.support.azure import running_azurite
+from tests.support.dfs_gateway import running_gateway
 from tests.support.postgres import Server, fresh_database, running_server, wipe
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
@@ -52,3 +57,29 @@ async def store(url: str) -> AsyncIterator[Store]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def s3_place(tmp_path: Path) -> Iterator[None]:
+    """An empty bucket, written down for the case of `s3`."""
+    with running_ministack("s3") as aws, aws.bucket() as bucket:
+        (tmp_path / "place.json").write_text(json.dumps(bucket.options))
+        yield
+
+
+@pytest.fixture
+def lake_place(tmp_path: Path) -> Iterator[None]:
+    """An empty file system, written down for the case of `adls`."""
+    from azure.storage.filedatalake import DataLakeServiceClient
+
+    name = f"t-{uuid.uuid4().hex[:16]}"
+    with (
+        running_azurite() as azurite,
+        running_gateway(azurite) as lake,
+        DataLakeServiceClient.from_connection_string(lake.connection_string, retry_total=0) as service,
+    ):
+        service.create_file_system(name)
+        place = {"filesystem": name, "connection_string": lake.connection_string}
+        (tmp_path / "place.json").write_text(json.dumps(place))
+        yield
+        service.delete_file_system(name)

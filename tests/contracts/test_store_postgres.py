@@ -12,6 +12,7 @@ from sensors.ports import Unavailable
 from tests.support.postgres import Server, fresh_database
 from tests.support.stores import Each, add_runs, claim, do, event, ingest, run, uids
 from tidegate.store.factory import migrate, open_store
+from tidegate.store.migrate import HEAD, upgrade_postgres
 from tidegate.store.records import ClaimAsk, NewId, StoredEvent, Timer
 from tidegate.store.tx import Store, StoreError, Tx
 from triggers.ports import LaneName, RunKeyName, RunKeyState
@@ -284,9 +285,28 @@ async def test_a_database_without_schema_is_refused(empty: str) -> None:
     await again.close()
 
 
+async def test_a_database_of_the_first_version_is_migrated(empty: str) -> None:
+    """`tidegate migrate` brings a database from version 1 to 2; what is in it stays, and the service opens then."""
+    await asyncio.to_thread(upgrade_postgres, lambda: psycopg.connect(empty), "0001")
+    with psycopg.connect(empty) as connection:
+        connection.execute("INSERT INTO seen_objects VALUES ('s', 'a', 't', 0, 'present', 1, 2, '')")
+    store = open_store(empty, shard="one")
+    with pytest.raises(StoreError, match="has schema 0001, this service needs"):
+        await store.open()
+    await asyncio.to_thread(migrate, empty)
+    again = open_store(empty, shard="one")
+    await again.open()
+    seen = await again.read(lambda reader: reader.seen_range("s", "", None, 9))
+    open_actions = await again.read(lambda reader: reader.open_actions("s", ["a"]))
+    await again.close()
+
+    assert [item.key for item in seen] == ["a"]
+    assert open_actions == {}
+
+
 @pytest.mark.parametrize(
     ("version", "sentence"),
-    [("0000", "has schema 0000, this service needs"), ("0003", "run a newer service")],
+    [("0000", "has schema 0000, this service needs"), (f"{int(HEAD) + 2:04}", "run a newer service")],
 )
 async def test_a_foreign_schema_is_refused(database: str, version: str, sentence: str) -> None:
     """An older schema, and one from too far in the future, are refused with the remedy; the next version is not."""
@@ -296,7 +316,7 @@ async def test_a_foreign_schema_is_refused(database: str, version: str, sentence
     with pytest.raises(StoreError, match=sentence):
         await store.open()
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+        connection.execute("UPDATE alembic_version SET version_num = %s", (f"{int(HEAD) + 1:04}",))
     ahead = open_store(database, shard="one")
     await ahead.open()
     await ahead.close()

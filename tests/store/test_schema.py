@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from sensors.batch import SeenObject
 from tests.support.postgres import fresh_database, running_server
-from tidegate.store import rows, sql_claim, sql_dispatch, sql_events, sql_prune, sql_runs
+from tidegate.store import rows, sql_actions, sql_claim, sql_dispatch, sql_events, sql_prune, sql_runs
 from tidegate.store.factory import open_store
 from tidegate.store.migrate import HEAD, head_sql, is_current, upgrade_sqlite
 from tidegate.store.session import Bulk
@@ -77,6 +78,24 @@ async def test_a_file_of_an_older_version_is_migrated(tmp_path: Path) -> None:
     assert queue == {}
 
 
+async def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None:
+    """A file of version 1 gets what version 2 adds when it is opened, and loses nothing."""
+    raw = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
+    upgrade_sqlite(raw, "0001")
+    raw.execute("INSERT INTO seen_objects VALUES ('s', 'a', 't', 0, 'present', 1, 2, '')")
+    tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    raw.close()
+    store = open_store(f"sqlite:///{tmp_path / 'old.db'}", shard="one")
+    await store.open()
+    seen = await store.read(lambda reader: reader.seen_range("s", "", None, 9))
+    open_actions = await store.read(lambda reader: reader.open_actions("s", ["a"]))
+    await store.close()
+
+    assert "object_actions" not in tables
+    assert list(seen) == [SeenObject("a", "t", 0, "present", 1, 2)]
+    assert open_actions == {}
+
+
 @pytest.mark.postgres
 @pytest.mark.integration
 async def test_migrations_make_the_tables_on_postgresql() -> None:
@@ -119,7 +138,7 @@ def test_a_version_too_far_ahead_is_refused() -> None:
 
 STATEMENTS = [
     (f"{module.__name__}.{name}", value)
-    for module in (sql_events, sql_runs, sql_claim, sql_dispatch, sql_prune)
+    for module in (sql_actions, sql_events, sql_runs, sql_claim, sql_dispatch, sql_prune)
     for name, value in vars(module).items()
     if isinstance(value, Bulk)
 ]

@@ -3,14 +3,17 @@
 import asyncio
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from config.model import ServiceConfig
+from sensors.testing import VirtualClock
 from tests.support.running import Running, load, running, until
 from tidegate.compose import compose
 from tidegate.failpoints import pass_by
+from tidegate.pauses import Pauses
 from tidegate.start import StartAsk, UnknownPipeline, UnknownRun
 
 TEXT = """
@@ -229,3 +232,51 @@ async def test_two_services_share_the_work(tmp_path: Path, database: str) -> Non
     assert Counter(answer.json["events"][0]["duplicate"] for answer in answers) == {False: 30, True: 30}
     assert ran == Counter({str(n): 1 for n in range(30)})
     assert len(holders) == 2
+
+
+@pytest.mark.postgres
+@pytest.mark.integration
+async def test_what_an_operator_pauses_is_paused_in_every_replica(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause said to one replica is in force in the other one soon, and so is its end; what was held is released."""
+    monkeypatch.setattr("tidegate.pauses.EVERY", 0.02)
+    config: ServiceConfig = await load(tmp_path, TEXT, store=database)
+    async with running(config) as one, running(config) as two:
+        await one.service.pause_sensor("hook", "hold")
+        await until(lambda: two.service.sensor_health()["hook"]["state"] == "paused")
+        await two.service.pause_sensor("hook", None)
+        await until(lambda: one.service.sensor_health()["hook"]["state"] != "paused")
+
+        await one.service.pause_trigger("all", "hold")
+        await until(lambda: "all" in two.service.rules.current.paused)
+        await two.post(body=_body(1))
+        assert [row["outcome"] for row in await two.decisions()] == ["paused"]
+        await one.service.pause_trigger("all", None)
+        await until(lambda: "all" not in two.service.rules.current.paused)
+        await one.finished(2)
+
+
+async def test_what_was_said_here_is_not_undone_by_what_was_read_before(tmp_path: Path) -> None:
+    """A read of the pauses that began before an operator's word is thrown away."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        applied: list[tuple[str, str | None]] = []
+        pauses = Pauses(gate.service.store, VirtualClock(), {}, lambda name, how: applied.append((name, how)))
+        real = gate.service.store.read
+
+        async def slow(fn: Any) -> Any:
+            found = await real(fn)
+            if not applied:
+                await pauses.say("paused/sensor/hook", "hold")
+            return found
+
+        pauses._store = SimpleNamespace(read=slow, submit=gate.service.store.submit)
+        clock = pauses._clock
+        assert isinstance(clock, VirtualClock)
+        following = asyncio.ensure_future(pauses.follow())
+        for _ in range(3):
+            await clock.advance(5)
+            await until(lambda: bool(applied))
+        following.cancel()
+
+    assert applied == [("paused/sensor/hook", "hold")]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pipelines.run import Run
+from tidegate.store import memory_actions
 from tidegate.store.graph import dataset_uid
 from tidegate.store.memory_state import State
 
@@ -33,9 +34,10 @@ def _events(state: State, before: int, limit: int) -> int:
     go = [event for event in old if event.uid not in needed][:limit]
     for event in go:
         del state.events[event.uid]
+        memory_actions.forget_event(state, event.uid)
         if event.uid in named:
             state.stubs[event.uid] = (f"{event.sensor}/{event.id}", event.received_at)
-    return len(go)
+    return len(go) + memory_actions.forget_old(state, before, limit)
 
 
 def _runs(state: State, before: int, limit: int) -> int:
@@ -49,6 +51,8 @@ def _runs(state: State, before: int, limit: int) -> int:
     for run in go:
         _leave_lineage(state, run)
         del state.runs[run.uid]
+        for event_uid in run.events:
+            memory_actions.forget_event(state, event_uid)
         if run.trigger_event is not None:
             state.trigger_events.pop(run.trigger_event, None)
         state.tasks = {uid: task for uid, task in state.tasks.items() if task.run != run.uid}

@@ -1,12 +1,13 @@
 """Read-only queries over the in-memory state, for tests: every list is made by looking at every row."""
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.run import DatasetWrite, Run, RunState, TaskRun
-from sensors.batch import SeenObject
+from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
-from tidegate.store import pages
+from tidegate.store import memory_actions, pages
 from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
 from tidegate.store.memory_state import State
 from tidegate.store.reader import Row
@@ -36,7 +37,23 @@ class MemoryReader:
             for (owner, name), item in self._state.seen.items()
             if owner == sensor and name > key and name.startswith(prefix) and item.state == "present"
         ]
-        return sorted(found, key=lambda item: item.key)[:limit]
+        return sorted(found, key=lambda item: item.key)[:limit]  # code points sort as UTF-8 bytes do
+
+    def seen_range(self, sensor: str, after: str, upto: str | None, limit: int) -> Sequence[SeenObject]:
+        found = [
+            item
+            for (owner, name), item in self._state.seen.items()
+            if owner == sensor and name > after and (upto is None or name <= upto)
+        ]
+        return heapq.nsmallest(limit, found, key=lambda item: item.key)
+
+    def due_actions(self, sensor: str, limit: int) -> Sequence[ObjectAction]:
+        return memory_actions.due(self._state, sensor, limit)
+
+    def open_actions(self, sensor: str, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
+        mine = sorted((uid, action) for uid, (owner, action) in self._state.actions.items() if owner == sensor)
+        found = {key: [action for _, action in mine if action.key == key] for key in keys}
+        return {key: actions for key, actions in found.items() if actions}
 
     def event(self, uid: str) -> Event | None:
         stored = self._state.events.get(uid)

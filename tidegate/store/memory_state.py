@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, TaskRun
-from sensors.batch import DeadLetter, SeenObject
+from sensors.batch import DeadLetter, ObjectAction, SeenObject
 from tidegate.store.records import CountKey, CursorRow, StoredEvent, Timer
 from triggers.decision import Decision
 from triggers.ports import RunKeyName, RunKeyState
@@ -18,6 +18,7 @@ class State:
     event_ids: dict[tuple[str, str], tuple[str, int | None]] = field(default_factory=dict)
     events: dict[str, StoredEvent] = field(default_factory=dict)
     seen: dict[tuple[str, str], SeenObject] = field(default_factory=dict)
+    actions: dict[str, tuple[str, ObjectAction]] = field(default_factory=dict)  # uid -> (sensor, action)
     dead_letters: dict[str, tuple[str, int, DeadLetter]] = field(default_factory=dict)
     run_keys: dict[RunKeyName, RunKeyState] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)

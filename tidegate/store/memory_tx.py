@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, TaskRun, TaskState
-from sensors.batch import Cursor, DeadLetter, SeenObject
+from sensors.batch import Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.event import storable_text
+from tidegate.store import memory_actions
 from tidegate.store.memory_prune import prune
 from tidegate.store.memory_state import State
 from tidegate.store.records import (
@@ -78,6 +79,14 @@ class MemoryTx:
             self.state.seen[sensor, item.key] = item
         for key in forget:
             self.state.seen.pop((sensor, key), None)
+
+    def insert_actions(self, sensor: str, actions: Sequence[ObjectAction]) -> None:
+        for action in actions:
+            _refuse_hostile((action.key, action.etag, action.to))
+        memory_actions.put(self.state, sensor, actions)
+
+    def drop_actions(self, sensor: str, uids: Sequence[str]) -> None:
+        memory_actions.drop(self.state, sensor, uids)
 
     def insert_dead_letters(self, letters: Sequence[tuple[str, str, int, DeadLetter]]) -> None:
         for uid, sensor, at, letter in letters:

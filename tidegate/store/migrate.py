@@ -18,7 +18,7 @@ from tidegate.store.tx import StoreError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-HEAD = "0001"
+HEAD = "0002"
 _LOCK = 7_433_427_283  # any number that all versions of this service share
 
 
@@ -32,8 +32,8 @@ def is_current(version: str | None) -> bool:
     return ahead >= 0
 
 
-def upgrade(connect: Callable[[], AbstractContextManager["Connection"]]) -> None:
-    """Bring the schema to HEAD over the SQLAlchemy connection that `connect` opens, all of it or nothing."""
+def upgrade(connect: Callable[[], AbstractContextManager["Connection"]], to: str = "head") -> None:
+    """Bring the schema to a version over the SQLAlchemy connection that `connect` opens, all of it or nothing."""
     from alembic import command
     from alembic.config import Config
 
@@ -42,18 +42,18 @@ def upgrade(connect: Callable[[], AbstractContextManager["Connection"]]) -> None
     config.set_main_option("path_separator", "os")
     with connect() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         connection.commit()
 
 
-def upgrade_sqlite(raw: Any) -> None:
-    """Bring the schema behind an open sqlite3 connection (in autocommit) to HEAD."""
+def upgrade_sqlite(raw: Any, to: str = "head") -> None:
+    """Bring the schema behind an open sqlite3 connection (in autocommit) to a version."""
     from sqlalchemy import create_engine, event
     from sqlalchemy.pool import StaticPool
 
     engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    upgrade(engine.connect)
+    upgrade(engine.connect, to)
 
 
 def create_sqlite(raw: Any) -> None:
@@ -85,8 +85,8 @@ def head_sql() -> str:
     return "".join(f"{sql};\n" for sql in (*(row[0] for row in found), version))
 
 
-def upgrade_postgres(connect: Callable[[], Any]) -> None:
-    """Bring the schema behind psycopg connections (`connect` opens one) to HEAD; one replica at a time."""
+def upgrade_postgres(connect: Callable[[], Any], to: str = "head") -> None:
+    """Bring the schema behind psycopg connections (`connect` opens one) to a version; one replica at a time."""
     from sqlalchemy import create_engine, event
     from sqlalchemy.pool import NullPool
 
@@ -94,7 +94,7 @@ def upgrade_postgres(connect: Callable[[], Any]) -> None:
     event.listen(
         engine, "begin", lambda connection: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
     )
-    upgrade(engine.connect)
+    upgrade(engine.connect, to)
 
 
 if __name__ == "__main__":

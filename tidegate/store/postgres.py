@@ -269,6 +269,10 @@ def connect(options: PostgresOptions, *, read_only: bool) -> "psycopg.Connection
             ("statement_timeout", "60s"),
         ]
         settings.append(("default_transaction_read_only", "on") if read_only else ("synchronous_commit", "on"))
+        if (
+            read_only
+        ):  # pages are read in index order; without fresh statistics all that is left would be sorted for each
+            settings.append(("enable_bitmapscan", "off"))
         for name, value in settings:
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         row = connection.execute("SHOW synchronous_commit").fetchone()

@@ -48,6 +48,10 @@ class PostgresSession:
 
     fetch = select
 
+    def columns(self, sql: str, *params: Any) -> Sequence[Sequence[Any]]:
+        """Return the answer to a query column by column."""
+        return list(zip(*self.select(sql, *params), strict=True))
+
     def execute(self, sql: str, *params: Any) -> int:
         """Run a statement; return how many rows it changed."""
         return self.connection.execute(self._text(sql), params).rowcount

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pipelines.run import Run, TaskRun
-from sensors.batch import SeenObject
+from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
 from tidegate.store.records import CursorRow
 
@@ -29,6 +29,18 @@ class Reader(Protocol):
 
     def seen_after(self, sensor: str, key: str, limit: int, prefix: str) -> Sequence[SeenObject]:
         """Return present objects after `key` in key order (by UTF-8 bytes)."""
+        ...
+
+    def seen_range(self, sensor: str, after: str, upto: str | None, limit: int) -> Sequence[SeenObject]:
+        """Return objects of any state with `after` < key <= `upto` (None: no end) in key order (by UTF-8 bytes)."""
+        ...
+
+    def due_actions(self, sensor: str, limit: int) -> Sequence[ObjectAction]:
+        """Return a sensor's actions whose time has come, oldest first; see `sensors.ports.Lookup`."""
+        ...
+
+    def open_actions(self, sensor: str, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
+        """Return a sensor's actions on these keys, oldest first."""
         ...
 
     def event(self, uid: str) -> Event | None:

@@ -113,6 +113,24 @@ seen_objects = _table(
     _t("extra"),
 )
 
+object_actions = _table(  # what is to be done to an object once its run allows
+    "object_actions",
+    _t("uid", key=True),
+    _t("sensor"),
+    _t("event"),  # its uid; "" when it waits for none
+    _t("key"),
+    _t("etag"),
+    _t("action"),
+    _t("target"),
+    _t("tags", null=True),
+    _t("moment"),
+    _i("created_at"),
+    _i("ready"),  # 1: at once, or its event has a run
+)
+Index("ix_object_actions_ready", object_actions.c.sensor, object_actions.c.uid, **_where("ready = 1"))  # what is due
+Index("ix_object_actions_key", object_actions.c.sensor, object_actions.c.key, object_actions.c.uid)  # our own writes
+Index("ix_object_actions_event", object_actions.c.event, object_actions.c.created_at)  # runs, retention
+
 dead_letters = _wide(
     "dead_letters",
     _t("uid", key=True),

@@ -57,6 +57,10 @@ class Session(Protocol):
         """Return all rows of a query over text and numbers."""
         ...
 
+    def columns(self, sql: str, *params: Any) -> Sequence[Sequence[Any]]:
+        """Return the answer to a query over text and numbers column by column, for many rows; empty for no rows."""
+        ...
+
     def fetch(self, sql: str, *params: Any) -> Sequence[Sequence[Any]]:
         """Return all rows of a query that may hold bytes."""
         ...

@@ -1,6 +1,7 @@
 """The SQL transaction and what is common to the SQL stores."""
 
 from tidegate.store.session import Session
+from tidegate.store.sql_actions import ActionsSql
 from tidegate.store.sql_claim import ClaimMemory, ClaimSql
 from tidegate.store.sql_dispatch import DispatchSql, SmallSql
 from tidegate.store.sql_events import EventsSql
@@ -8,7 +9,7 @@ from tidegate.store.sql_prune import PruneMemory, PruneSql
 from tidegate.store.sql_runs import RunsSql
 
 
-class SqlTx(EventsSql, RunsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
+class SqlTx(EventsSql, ActionsSql, RunsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
     """`Tx` over a session. Data of more than `inline` bytes goes to `blobs`."""
 
     def __init__(self, session: Session, inline: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tidegate.store.graph import dataset_uid
 from tidegate.store.session import Session, insert, json_rows
+from tidegate.store.sql_actions import forget_events, forget_old, forget_runs
 
 _LOOK = 20  # rows looked at per row that may go
 
@@ -47,7 +48,7 @@ class PruneSql:
 
     # -- events -------------------------------------------------------------------------------------------------
     def _prune_events(self, before: int, limit: int) -> int:
-        gone = 0
+        gone = forget_old(self._s, before, limit)
         sensor = ""
         while gone < limit:
             found = self._s.select("SELECT sensor FROM events WHERE sensor > ? ORDER BY sensor LIMIT 1", sensor)
@@ -85,6 +86,7 @@ class PruneSql:
             named |= {row[0] for row in self._s.select("SELECT DISTINCT dst FROM edges WHERE dst = ANY(?)", uids)}
             stubs = [(row[0], "event", f"{sensor}/{row[2]}", row[1]) for row in go if row[0] in named]
             self._s.bulk(_STUBS, sorted(stubs))
+            forget_events(self._s, uids)
             self._s.execute("DELETE FROM blobs WHERE uid = ANY(?)", uids)
             self._s.execute("DELETE FROM events WHERE uid = ANY(?)", uids)
         return len(uids)
@@ -153,6 +155,7 @@ class PruneSql:
             )
 
     def _delete_runs(self, uids: list[str], trigger_events: list[str]) -> None:
+        forget_runs(self._s, uids)
         for table in ("run_events", "task_runs", "logs", "dataset_writes", "checks"):
             self._s.execute(f"DELETE FROM {table} WHERE run = ANY(?)", uids)
         self._s.execute("DELETE FROM runs WHERE uid = ANY(?)", uids)

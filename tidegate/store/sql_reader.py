@@ -16,6 +16,7 @@ from tidegate.store.rows import (
     DECISION,
     EVENT_ENVELOPE,
     RUN,
+    SEEN,
     TASK,
     decision_dict,
     event_dict,
@@ -23,9 +24,11 @@ from tidegate.store.rows import (
     from_json,
     names,
     run_dict,
+    seen_of,
     task_of,
 )
 from tidegate.store.session import Session, json_list
+from tidegate.store.sql_actions import ActionReader
 from tidegate.store.sql_dispatch import read_runs, read_settings
 from tidegate.store.sql_lineage import LineageSql
 
@@ -38,6 +41,9 @@ _SENSORS = (
     "WITH RECURSIVE s(sensor) AS (SELECT (SELECT min(sensor) FROM events) UNION ALL"
     " SELECT (SELECT min(e.sensor) FROM events AS e WHERE e.sensor > s.sensor) FROM s WHERE s.sensor IS NOT NULL)"
 )
+_SEEN = f"SELECT {names(SEEN)} FROM seen_objects"
+_SEEN_FROM = f"{_SEEN} WHERE sensor = ? AND key > ? ORDER BY key LIMIT ?"
+_SEEN_BETWEEN = f"{_SEEN} WHERE sensor = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _DEAD_LETTER = ("uid", "sensor", "at", "reason", "detail", "position", "content_type", "event_uid", "attributes")
 _DATASET = ("namespace", "name", "run", "task", "at", "mode", "rows", "bytes", "schema", "version")
 
@@ -74,13 +80,8 @@ class EventReader:
         return [CursorRow(*row) for row in rows]
 
     def seen(self, sensor: str, keys: Sequence[str]) -> Mapping[str, SeenObject]:
-        rows = self._s.select(
-            "SELECT key, token, incarnation, state, first_seen, last_changed, extra FROM seen_objects"
-            " WHERE sensor = ? AND key = ANY(?)",
-            sensor,
-            list(keys),
-        )
-        return {row[0]: SeenObject(*row) for row in rows}
+        found = seen_of(self._s.columns(f"{_SEEN} WHERE sensor = ? AND key = ANY(?)", sensor, list(keys)))
+        return {item.key: item for item in found}
 
     def seen_after(self, sensor: str, key: str, limit: int, prefix: str) -> Sequence[SeenObject]:
         where = _Where()
@@ -90,13 +91,12 @@ class EventReader:
         if prefix:
             where.add("key >= ?", prefix)
             where.add("key < ?", after_prefix(prefix))
-        rows = self._s.select(
-            "SELECT key, token, incarnation, state, first_seen, last_changed, extra FROM seen_objects"
-            f"{where.sql} ORDER BY key LIMIT ?",
-            *where.values,
-            limit,
-        )
-        return [SeenObject(*row) for row in rows]
+        return seen_of(self._s.columns(f"{_SEEN}{where.sql} ORDER BY key LIMIT ?", *where.values, limit))
+
+    def seen_range(self, sensor: str, after: str, upto: str | None, limit: int) -> Sequence[SeenObject]:
+        if upto is None:
+            return seen_of(self._s.columns(_SEEN_FROM, sensor, after, limit))
+        return seen_of(self._s.columns(_SEEN_BETWEEN, sensor, after, upto, limit))
 
     def event(self, uid: str) -> Event | None:
         rows = self._s.fetch(f"{_EVENT_WITH_DATA} WHERE e.uid = ?", uid)
@@ -333,7 +333,7 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, RunReader):
+class SqlReader(EventReader, ActionReader, RunReader):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:

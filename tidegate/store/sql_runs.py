@@ -22,6 +22,7 @@ from tidegate.store.rows import (
     to_json,
 )
 from tidegate.store.session import Session, insert, json_list, json_rows
+from tidegate.store.sql_actions import have_runs
 from triggers.decision import Decision
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
 from triggers.trigger_event import TriggerEvent
@@ -218,6 +219,7 @@ class RunsSql:
         self._s.bulk(_RUNS, [run_row(run) for run in runs])
         self._s.bulk(_RUN_EVENTS, positions((run.uid, run.events) for run in runs))
         self._s.bulk(_TASKS, [task_row(task) for task in tasks])
+        have_runs(self._s, [event for run in runs for event in run.events])
 
     def add_run_events(self, run: str, events: Sequence[str], params: Mapping[str, Any] | None) -> None:
         found = self._s.select("SELECT state FROM runs WHERE uid = ? FOR UPDATE", run)
@@ -228,6 +230,7 @@ class RunsSql:
         start = present[-1][1] + 1 if present else 0
         fresh = [event for event in dict.fromkeys(events) if event not in known]
         self._s.bulk(_RUN_EVENTS, [(run, start + n, event) for n, event in enumerate(fresh)])
+        have_runs(self._s, fresh)
         if params is not None:
             self._s.execute("UPDATE runs SET params = ? WHERE uid = ?", to_json(params), run)
 

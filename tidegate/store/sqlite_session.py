@@ -30,6 +30,7 @@ class SqliteSession:
         self._now = 0
         self._texts: dict[str, str] = {}
         self._selects: dict[str, str] = {}
+        self._columns: dict[str, str] = {}
         self._bulks: dict[Bulk, dict[int, str]] = {}
 
     def tick(self) -> None:
@@ -50,11 +51,23 @@ class SqliteSession:
         rows: list[list[Any]] = orjson.loads(folded)
         return rows
 
-    def _folded(self, sql: str, values: Sequence[Any]) -> str:
+    def columns(self, sql: str, *params: Any) -> Sequence[Sequence[Any]]:
+        """Return the answer to a query column by column."""
+        values = _bind(params)
+        text = self._columns.get(sql)
+        if text is None:
+            text = self._columns[sql] = self._folded(sql, values, by_column=True)
+        columns: list[list[Any]] = [orjson.loads(folded) for folded in self.connection.execute(text, values).fetchone()]
+        return columns if columns[0] else ()
+
+    def _folded(self, sql: str, values: Sequence[Any], *, by_column: bool = False) -> str:
         text = sqlite_text(sql)
         described = self.connection.execute(f"SELECT * FROM ({text}) LIMIT 0", values).description
-        columns = ", ".join(f"c{index}" for index in range(len(described)))
-        return f"WITH q({columns}) AS ({text}) SELECT json_group_array(json_array({columns})) FROM q"
+        names = [f"c{index}" for index in range(len(described))]
+        columns = ", ".join(names)
+        folded = [f"json_group_array({name})" for name in names]
+        answer = ", ".join(folded) if by_column else f"json_group_array(json_array({columns}))"
+        return f"WITH q({columns}) AS ({text}) SELECT {answer} FROM q"
 
     def fetch(self, sql: str, *params: Any) -> Sequence[Sequence[Any]]:
         """Return all rows of a query that may hold bytes."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, TaskRun
-from sensors.batch import Cursor, DeadLetter, SeenObject
+from sensors.batch import Cursor, DeadLetter, ObjectAction, SeenObject
 from tidegate.store.reader import Reader
 from tidegate.store.records import (
     ClaimAsk,
@@ -68,6 +68,14 @@ class Tx(Protocol):
 
     def put_seen(self, sensor: str, seen: Sequence[SeenObject], forget: Sequence[str]) -> None:
         """Insert or replace remembered objects; erase the forgotten ones."""
+        ...
+
+    def insert_actions(self, sensor: str, actions: Sequence[ObjectAction]) -> None:
+        """Keep what is to be done to objects, after the runs of this transaction were inserted."""
+        ...
+
+    def drop_actions(self, sensor: str, uids: Sequence[str]) -> None:
+        """Forget actions that are done."""
         ...
 
     def insert_dead_letters(self, letters: Sequence[tuple[str, str, int, DeadLetter]]) -> None:
@@ -193,7 +201,7 @@ class Tx(Protocol):
 
     def prune(self, what: str, before: int, limit: int) -> int:
         """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs` older than `before` that
-        nothing kept refers to; leaves lineage stubs. Returns how many went."""
+        nothing kept refers to; leaves lineage stubs. Actions go with their events and runs. Returns how many went."""
         ...
 
 

@@ -340,4 +340,24 @@ CREATE TABLE trigger_events (
 	config_hash TEXT NOT NULL, 
 	PRIMARY KEY (uid)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0001');
+CREATE TABLE object_actions (
+	uid TEXT NOT NULL, 
+	sensor TEXT NOT NULL, 
+	event TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	etag TEXT NOT NULL, 
+	action TEXT NOT NULL, 
+	target TEXT NOT NULL, 
+	tags TEXT, 
+	moment TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	ready BIGINT NOT NULL, 
+	PRIMARY KEY (uid)
+)
+ WITHOUT ROWID
+
+;
+CREATE INDEX ix_object_actions_ready ON object_actions (sensor, uid) WHERE ready = 1;
+CREATE INDEX ix_object_actions_key ON object_actions (sensor, "key", uid);
+CREATE INDEX ix_object_actions_event ON object_actions (event, created_at);
+INSERT INTO alembic_version (version_num) VALUES ('0002');
