@@ -21,7 +21,7 @@ from sensors.units import Duration, Size
 
 NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 SECRET_KEY: Final = re.compile(
-    r"(?i)(^|[_-])(authorization|password|passphrase|passwd|secret|token|private[_-]?key|api[_-]?key|access[_-]?key"
+    r"(?i)(^|[_-])(authorization|password|passphrase|passwd|secret|token|private[_-]?key|api[_-]?key|(?:access|account)[_-]?key"
     r"|sas|connection[_-]?string)s?$",
 )
 _RETENTION: Final = Retention()

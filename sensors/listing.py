@@ -26,7 +26,9 @@ class What(StrEnum):
 
     CREATED = "object.created"
     OVERWRITTEN = "object.overwritten"
+    RENAMED = "object.renamed"
     DELETED = "object.deleted"
+    COMPLETED = "object.set.completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,15 @@ class Entry(Generic[D]):
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[D]):
-    """One difference: what happened, the entry (None for a deletion), and the memory to store with the event."""
+    """One difference: what happened, the entry (None for a deletion), and the memory to store with the event.
+
+    `before` is the token that was remembered, of an overwritten object.
+    """
 
     what: What
     entry: Entry[D] | None
     seen: SeenObject
+    before: str = ""
 
     @property
     def id(self) -> str:
@@ -75,7 +81,7 @@ def compare(entries: Iterable[Entry[D]], seen: Mapping[str, SeenObject], now: in
             changes.append(Change(What.CREATED, entry, memory))
         elif known.token != entry.token:
             memory = SeenObject(entry.key, entry.token, known.incarnation, PRESENT, known.first_seen, now, known.extra)
-            changes.append(Change(What.OVERWRITTEN, entry, memory))
+            changes.append(Change(What.OVERWRITTEN, entry, memory, known.token))
     return changes
 
 

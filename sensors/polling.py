@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from sensors.audit import AuditReport
 from sensors.clock import Clock
 
 
@@ -18,6 +19,19 @@ class Pollable(Protocol):
 
     def poll(self) -> None:
         """Make the read that waits, or the next one, look at the source at once. Never blocks, never raises."""
+        ...
+
+
+@runtime_checkable
+class Auditable(Protocol):
+    """What a sensor may offer besides its contract: comparing what its source holds with what it remembers."""
+
+    async def audit(self, heal: bool) -> AuditReport:
+        """List everything once more, beside the reads that go on, and report what differs; write nothing.
+
+        With `heal`, what differs is looked at by one of the next reads, as if the source had just told of it. Raises
+        NotConnected or BackOff when the source cannot be asked now.
+        """
         ...
 
 

@@ -6,46 +6,53 @@ Nothing is skipped: what cannot be loaded stops the start with a sentence that n
 """
 
 import hashlib
+import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
+from typing import cast
 
 from sensors.kind import SensorKind, SensorOptions
-from sensors.kinds import files, webhook
 
 API = 1
 GROUP = "tidegate.sensors"
+# Name -> module; a module is imported when its kind is first asked for, so that a start pays for what it uses.
+_BUILTIN: Mapping[str, str] = MappingProxyType(
+    {name: f"sensors.kinds.{name}" for name in ("webhook", "files", "s3", "adls")}
+)
 
 
 class PluginError(Exception):
     """A plug-in cannot be used; the sentence names it and what would be right."""
 
 
-class SensorRegistry:
-    """Kinds by name, in the order in which they were added; iterating gives the kinds. Never changes."""
+class SensorRegistry(Mapping[str, SensorKind]):
+    """Kinds by name, in the order in which they were added. Never changes.
 
-    def __init__(self, kinds: Iterable[SensorKind] = ()) -> None:
+    `modules` are kinds that are imported when they are first asked for, by name; they come first.
+    """
+
+    def __init__(self, kinds: Iterable[SensorKind] = (), modules: Mapping[str, str] | None = None) -> None:
         """Raise PluginError for a duplicate name, another api, or options that are no SensorOptions."""
-        self._kinds: dict[str, SensorKind] = {}
+        self._modules = dict(modules or {})
+        self._kinds: dict[str, SensorKind | None] = dict.fromkeys(self._modules)
         for kind in kinds:
             _check(kind)
             if kind.name in self._kinds:
                 raise PluginError(f"sensor kind {kind.name!r} is declared twice; rename one of them")
             self._kinds[kind.name] = kind
 
-    def get(self, name: str) -> SensorKind | None:
-        """Return a kind by name, None when there is none."""
-        return self._kinds.get(name)
+    def __getitem__(self, name: str) -> SensorKind:
+        kind = self._kinds[name]
+        if kind is None:
+            kind = self._kinds[name] = _of_module(self._modules[name])
+        return kind
 
-    def names(self) -> tuple[str, ...]:
-        """Return all names in order."""
-        return tuple(self._kinds)
-
-    def __iter__(self) -> Iterator[SensorKind]:
-        return iter(self._kinds.values())
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
 
     def __len__(self) -> int:
         return len(self._kinds)
@@ -53,10 +60,14 @@ class SensorRegistry:
     def __contains__(self, name: object) -> bool:
         return name in self._kinds
 
+    def names(self) -> tuple[str, ...]:
+        """Return all names in order."""
+        return tuple(self._kinds)
+
 
 def builtin_kinds() -> tuple[SensorKind, ...]:
     """Return the kinds that come with the service."""
-    return (webhook.KIND, files.KIND)
+    return tuple(_of_module(module) for module in _BUILTIN.values())
 
 
 def load_registry(plugins: Sequence[Path], *, installed: Iterable[EntryPoint] | None = None) -> SensorRegistry:
@@ -64,12 +75,16 @@ def load_registry(plugins: Sequence[Path], *, installed: Iterable[EntryPoint] | 
 
     `installed` replaces the entry points found in the environment. Raises PluginError.
     """
-    kinds: list[SensorKind] = list(builtin_kinds())
+    kinds: list[SensorKind] = []
     for entry in entry_points(group=GROUP) if installed is None else installed:
         kinds += _from_entry_point(entry)
     for path in plugins:
         kinds += _from_file(path)
-    return SensorRegistry(kinds)
+    return SensorRegistry(kinds, _BUILTIN)
+
+
+def _of_module(name: str) -> SensorKind:
+    return cast("SensorKind", importlib.import_module(name).KIND)
 
 
 def _check(kind: object) -> None:

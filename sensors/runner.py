@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from sensors.audit import AuditReport, NotAuditable
 from sensors.batch import Batch, DeadLetter
 from sensors.clock import Clock
 from sensors.errors import BackOff, BadPayload, Exhausted, NotConnected
 from sensors.health import HealthKeeper, NoObserver, PauseMode, RunnerObserver, SensorHealth
-from sensors.polling import Alarm, Lagging, Pollable, Troubled
+from sensors.polling import Alarm, Auditable, Lagging, Pollable, Troubled
 from sensors.ports import Inbox, Lookup, Prefilter, Stored, Unavailable
 from sensors.sensor import Sensor
 
@@ -128,6 +129,15 @@ class SensorRunner:
         self._alarm.ring()
         if isinstance(self._sensor, Pollable):
             self._sensor.poll()
+
+    async def audit(self, heal: bool) -> AuditReport:
+        """Compare source and memory, beside the loop. Raises NotAuditable, and what the sensor raises."""
+        if not isinstance(self._sensor, Auditable):
+            raise NotAuditable(f"sensor {self.name} remembers no objects, so there is nothing to compare")
+        if not self._connected:
+            why = self._keeper.snapshot(None).reason
+            raise NotConnected("the sensor is not connected now" + (f": {why}" if why else ""))
+        return await self._sensor.audit(heal)
 
     # -- the loop -------------------------------------------------------------------------------------------------
     async def run(self) -> None:

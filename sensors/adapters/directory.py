@@ -17,6 +17,7 @@ MAX_MESSAGES: Final = 3
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW: Final = _FOLDER | os.O_NOFOLLOW
+_FILE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe in its place must not hold us
 # Not there, no folder, or a link instead: nothing to see, and no error.
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NO_NAME: Final = frozenset({"", ".", ".."})  # steps that are no names, and could lead out of the root
@@ -48,6 +49,10 @@ class Page:
         self.errors += 1
         if len(self.messages) < MAX_MESSAGES:
             self.messages.append(f"{path or '.'!a}: {error.strerror or error}")
+
+
+class FileChanged(OSError):
+    """A file is not the version any more that was found: it is gone, or was written again."""
 
 
 class Root:
@@ -91,6 +96,34 @@ class Root:
             fd = below
         return fd
 
+    def read(self, found: Found, start: int, length: int) -> bytes:
+        """Read at most `length` bytes of a file from `start`; a negative start counts from the end.
+
+        Raises FileChanged unless it is the version that was found, before and after; other OSErrors as they come.
+        """
+        folder, _, name = found.path.rpartition("/")
+        try:
+            above = self.open_folder(folder)
+            try:
+                fd = os.open(name, _FILE, dir_fd=above)
+            finally:
+                os.close(above)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                raise FileChanged(f"{found.path!a} is gone") from error
+            raise
+        try:
+            _require_version(fd, found)
+            at = max(0, found.size + start) if start < 0 else start
+            parts: list[bytes] = []
+            while length > 0 and (part := os.pread(fd, length, at)):
+                parts.append(part)
+                at, length = at + len(part), length - len(part)
+            _require_version(fd, found)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
+
     def _forget_folder(self) -> None:
         if self._folder_fd != self.fd:
             os.close(self._folder_fd)
@@ -100,6 +133,12 @@ class Root:
         """Let go of it."""
         self._forget_folder()
         os.close(self.fd)
+
+
+def _require_version(fd: int, found: Found) -> None:
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode) or (about.st_size, about.st_mtime_ns) != (found.size, found.mtime_ns):
+        raise FileChanged(f"{found.path!a} was written again")
 
 
 @dataclass(slots=True)

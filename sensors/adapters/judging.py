@@ -19,6 +19,7 @@ import orjson
 from sensors.adapters.directory import Found
 from sensors.adapters.names import ODD, is_odd, odd_key, quoted, safe_path, unquoted, unsafe_path
 from sensors.adapters.position import Position
+from sensors.adapters.refusing import accepted, as_told, is_refused, is_untold
 from sensors.adapters.settling import Settling
 from sensors.batch import Batch, DeadLetter, SeenObject
 from sensors.clock import Clock
@@ -55,6 +56,19 @@ class Looked:
     swept: list[SeenObject] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found out: `batch` must become durable; `unknown` paths are gone and were never known as files.
+
+    `found` are the files of the events, by event id; `refused` are files still there that were refused as they are.
+    """
+
+    batch: Batch
+    unknown: Sequence[str]
+    found: Mapping[str, Found]
+    refused: Sequence[Found]
+
+
 class Judge:
     """Judges pages of one tree. Keeps only the files that are still changing."""
 
@@ -75,14 +89,20 @@ class Judge:
         pattern = self._scope.pattern
         return pattern is None or pattern.may_hold(_shown(folder))
 
+    def passes_by(self, folder: str) -> bool:
+        """Say whether nothing below a folder of the tree is ever looked at."""
+        if not self._scope.recursive or any(self.skips(name) for name in folder.split("/")):
+            return True
+        return not self.enters(folder)
+
     def counts(self, path: str) -> bool:
         """Say whether a file of this path counts."""
         if (not self._scope.recursive and "/" in path) or any(self.skips(name) for name in path.split("/")):
             return False
         return self._scope.pattern is None or self._scope.pattern.match(_shown(path)) is not None
 
-    async def judge(self, looked: Looked, position: Position, lookup: Lookup) -> tuple[Batch, list[str]]:
-        """Return what must become durable, and the paths that are gone and were never known as files."""
+    async def judge(self, looked: Looked, position: Position, lookup: Lookup) -> Judged:
+        """Return what must become durable, and what else was found out."""
         entries: list[Entry[Found]] = []
         odd: dict[str, Found] = {}
         for found in looked.files:
@@ -107,16 +127,21 @@ class Judge:
                 unknown.append(path)
         deletions: list[Change[Found]] = vanished((o for k, o in missing.items() if not k.startswith(ODD)), now)
         told = [change for change in changes if not _history(change, position)]
-        told += [change for change in deletions if self.counts(unsafe_path(change.seen.key))]
+        told += [c for c in deletions if self.counts(unsafe_path(c.seen.key)) and not is_untold(c.seen)]
         changes += deletions
+        events = [change for change in map(as_told, told) if change.what in self._scope.wanted]
+        memory = {change.seen.key: change.seen for change in changes}
+        memory |= {c.seen.key: accepted(c.seen) for c in events if memory[c.seen.key] is c.seen}
         letters, strange = _dead(odd, known, now)
         batch = Batch(
-            events=[self._event(change, now) for change in told if change.what in self._scope.wanted],
-            seen=[*(change.seen for change in changes), *strange],
+            events=[self._event(change, now) for change in events],
+            seen=[*memory.values(), *strange],
             forget=[key for key in missing if key.startswith(ODD)],
             dead_letters=letters,
         )
-        return batch, unknown
+        files = {change.id: change.entry.detail for change in events if change.entry is not None}
+        refused = [entry.detail for entry in entries if _stays_refused(known.get(entry.key), entry.token)]
+        return Judged(batch, unknown, files, refused)
 
     def _settled(
         self, entries: Sequence[Entry[Found]], known: Mapping[str, SeenObject], position: Position, now: int
@@ -193,6 +218,12 @@ def _rfc3339(micros: int) -> str | None:
     except OverflowError:  # a file may claim any time
         return None
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _stays_refused(known: SeenObject | None, token: str) -> bool:
+    if known is None or not known.extra:
+        return False
+    return known.state == PRESENT and known.token == token and is_refused(known)
 
 
 def _history(change: Change[Found], position: Position) -> bool:

@@ -78,8 +78,8 @@ def take_up(
     if options.cursor == "reset":
         return fresh, "forget"
     raise NotConnected(
-        f"`path` was {stored.path!r} and is {options.path!r} now: say `cursor: keep` if the same files are there, or "
-        "`cursor: reset` to begin anew"
+        f"it watched {stored.path!r} so far and is to watch {options.path!r} now: say `cursor: keep` if the same files "
+        "are there, or `cursor: reset` to begin anew"
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensors.adapters.directory import Found, Page, Root, Walk
+from sensors.adapters.quarantine import Quarantine
 
 
 class RootChanged(OSError):
@@ -40,6 +41,27 @@ class Tree:
         self._root: Root | None = None
         self._walk: Walk | None = None
 
+    def another(self, count: Callable[[str], None]) -> "Tree":
+        """Return a tree of its own at the same place, which makes nothing; `count` is told why something is left out.
+
+        The reasons are `ignore` (a name) and `pattern` (a folder in which nothing could match).
+        """
+        rules = self._rules
+
+        def skips(name: str) -> bool:
+            left_out = rules.skips(name)
+            if left_out:
+                count("ignore")
+            return left_out
+
+        def enters(folder: str) -> bool:
+            entered = rules.enters(folder)
+            if not entered:
+                count("pattern")
+            return entered
+
+        return Tree(self.path, Rules(skips, enters, rules.recursive))
+
     def open(self) -> str:
         """Open the root anew and return its identity. Raises OSError."""
         self.close()
@@ -50,12 +72,10 @@ class Tree:
 
     def begin(self, start: str, *, deep: bool) -> None:
         """Begin a walk at a folder below the root (`""` is the root)."""
-        if self._root is None:
-            self.open()
-        assert self._root is not None  # noqa: S101 - just opened
+        root = self._opened()
         self.end()
         deep = deep and self._rules.recursive
-        self._walk = Walk(self._root, start, skips=self._rules.skips, enters=self._rules.enters, deep=deep)
+        self._walk = Walk(root, start, skips=self._rules.skips, enters=self._rules.enters, deep=deep)
 
     def page(self, limit: int) -> Page:
         """Return the next page of the walk."""
@@ -92,6 +112,20 @@ class Tree:
         finally:
             root.close()
         return checked
+
+    def read(self, found: Found, start: int, length: int) -> bytes:
+        """Read a part of a file. Raises FileChanged when it is not the version that was found, or OSError."""
+        return self._opened().read(found, start, length)
+
+    def take_to(self, quarantine: Quarantine, found: Found) -> str | None:
+        """Move a file out of the tree if it is still the version that was found. Raises OSError."""
+        return quarantine.take(self._opened(), found)
+
+    def _opened(self) -> Root:
+        if self._root is None:
+            self.open()
+        assert self._root is not None  # noqa: S101 - just opened
+        return self._root
 
     def close(self) -> None:
         """Let go of everything."""

@@ -17,13 +17,19 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from sensors.adapters.agenda import MAX_FOLDERS, Agenda, Chore
+from sensors.adapters.content_options import ContentOptions
+from sensors.adapters.contents import make_inspector
+from sensors.adapters.file_contents import FileContents
 from sensors.adapters.hints import Hints, Told
 from sensors.adapters.judging import Judge, Looked, Scope, path_of
 from sensors.adapters.names import safe_path
 from sensors.adapters.notices import MakeWatcher, Notices
 from sensors.adapters.offloop import OffLoop
 from sensors.adapters.position import Position, take_up
+from sensors.adapters.quarantine import Quarantine
 from sensors.adapters.tree import Checked, RootChanged, Rules, Tree
+from sensors.adapters.tree_audit import Horizon, TreeAudit
+from sensors.audit import AuditReport
 from sensors.batch import Batch, Cursor
 from sensors.errors import NotConnected
 from sensors.kind import Emits, SensorContext, SensorKind, SensorOptions
@@ -40,7 +46,7 @@ _IDLE = 60.0
 _TYPES = {"created": What.CREATED, "modified": What.OVERWRITTEN, "deleted": What.DELETED}
 
 
-class FilesOptions(SensorOptions):
+class FilesOptions(ContentOptions, SensorOptions):
     """Options of `kind: files`."""
 
     kind: Literal["files"] = "files"
@@ -88,6 +94,15 @@ class Files:
         self._judge = Judge(self._scope, context.clock)
         self._tree = Tree(self._path, Rules(self._judge.skips, self._judge.enters, options.recursive), options.create)
         self._off = OffLoop(f"files-{context.name}")
+        self._contents = FileContents(
+            make_inspector(options),
+            self._quarantine(context),
+            self._tree,
+            self._off,
+            self._look_again,
+            expects=options.expect is not None,
+        )
+        self._page = self._contents.page or PAGE
         self._alarm = Alarm(context.clock)
         self._interval = Interval(context.clock, options.every)
         self._agenda = Agenda()
@@ -113,6 +128,7 @@ class Files:
         self._agenda = Agenda()
         self._judge.settling.clear()
         self._position, todo = take_up(cursors.get(SHARD), self._options, self._clock.now())
+        self._contents.take_up(cursors)
         self._distrusted = self._position.root not in ("", self._root)
         self._greeting = Batch(cursors=(self._cursor(),)) if todo == "store" else None
         if todo == "forget":
@@ -150,7 +166,13 @@ class Files:
 
     def trouble(self) -> str | None:
         """Return what the last scan could not do."""
-        return self._trouble
+        return self._trouble or self._contents.trouble()
+
+    async def audit(self, heal: bool) -> AuditReport:
+        """Compare what is there with what is remembered; see `sensors.polling.Auditable`."""
+        options, known = self._options, self._position.baseline
+        audit = TreeAudit(self._tree, self._judge, Horizon(self._clock, options.every + options.settle, known))
+        return await audit.run(f"audit-{self._sensor}", self._memory(), self._look_again if heal else None)
 
     # -- what to do next ----------------------------------------------------------------------------------------------
     def _has_work(self) -> bool:
@@ -175,17 +197,23 @@ class Files:
         if agenda.chores:
             chore = agenda.chores[0]
             told = await (self._walk(chore, looked) if chore.kind == "walk" else self._sweep(chore, looked))
-        batch, unknown = await self._judge.judge(looked, self._position, self._memory())
-        for path in unknown:
+        judged = await self._judge.judge(looked, self._position, self._memory())
+        batch = await self._contents.weigh(judged)
+        for path in judged.unknown:
             if self._hints.known(path) and path not in checked.folders:  # it is gone, with all that was in it
                 agenda.add(Chore("sweep", safe_path(path) + "/"))
-        return replace(batch, cursors=told.cursors, counts=told.counts, forget=[*batch.forget, *told.forget])
+        return replace(
+            batch,
+            cursors=[*batch.cursors, *told.cursors],
+            counts={**batch.counts, **told.counts},
+            forget=[*batch.forget, *told.forget],
+        )
 
     async def _check(self) -> Checked:
         """Look at the files that should have settled, and at the paths that were hinted at."""
         agenda, settling = self._agenda, self._judge.settling
-        waiting = settling.due(self._clock.monotonic(), PAGE)
-        paths = list(dict.fromkeys((*waiting, *agenda.take_hints(PAGE))))
+        waiting = settling.due(self._clock.monotonic(), self._page)
+        paths = list(dict.fromkeys((*waiting, *agenda.take_hints(self._page))))
         if not paths:
             return Checked()
         try:
@@ -217,7 +245,7 @@ class Files:
                 await self._off.do(self._tree.begin, chore.at, deep=chore.deep)
             except OSError as error:
                 raise NotConnected(f"{self._path}: {error.strerror}; create it, or correct `path`") from error
-        page = await self._off.do(self._tree.page, PAGE)
+        page = await self._off.do(self._tree.page, self._page)
         chore.files += len(page.files)
         chore.ignored += page.ignored
         chore.errors += page.errors
@@ -282,6 +310,7 @@ class Files:
 
     def _scanned(self) -> Batch:
         """A whole scan ended without an error."""
+        self._contents.scanned()
         self._trouble, self._distrusted = None, False
         self._hints.calm(self._options.every)
         if self._judge.deferred:
@@ -292,6 +321,17 @@ class Files:
             return Batch()
         self._position = position
         return Batch(cursors=(self._cursor(),))
+
+    def _look_again(self, path: str) -> None:
+        self._agenda.hint(path)
+        self._alarm.ring()
+
+    def _quarantine(self, context: SensorContext) -> Quarantine | None:
+        expect = self._options.expect
+        if expect is None or expect.on_violation.move is None:
+            return None
+        path = os.path.abspath(context.base / expect.on_violation.move)  # noqa: PTH100 - resolve() would touch the disk
+        return Quarantine(path, self._path, self._judge.passes_by)
 
     def _memory(self) -> Lookup:
         if self._lookup is None:
@@ -320,7 +360,9 @@ KIND = SensorKind(
         },
         subject="the path below `path`; control characters are percent-escaped",
         time="the file's modification time; none for a deletion",
-        data="JSON: path (absolute), name, size (bytes), mtime (RFC 3339), url; of a deletion the last known",
+        data="JSON: path (absolute), name, size (bytes), mtime (RFC 3339), url; of a deletion the last known; with "
+        "`inspect` or `expect` also format, schema (list of name and type), rows (where rows_exact), compression; or "
+        "error where it cannot be read as what it claims to be",
         attributes="none",
         sample={
             "id": "acme-2026-01-31.csv@1204+1769839200000000000#0",

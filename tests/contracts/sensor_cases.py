@@ -1,6 +1,12 @@
-"""How to try each sensor kind: options, what makes its source have something new, and requests for push kinds."""
+"""How to try each sensor kind: options, what makes its source have something new, and requests for push kinds.
 
+A kind that talks to a server names the fixture that writes where one is into `place.json` of the test's folder. Without
+that file the options name a port on which nobody answers.
+"""
+
+import asyncio
 import hmac
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +18,13 @@ from sensors.testing import make_request
 
 @dataclass(frozen=True)
 class Case:
-    """One way to try a kind. `options` and `stimulate` get a folder of the test's own."""
+    """One way to try a kind. `options` and `stimulate` get a folder of the test's own; `place` is a fixture's name."""
 
     options: Callable[[Path], dict[str, Any]]
     stimulate: Callable[[Path], Awaitable[None]] | None = None
     requests: Sequence[Request] = field(default_factory=tuple)
     bad: Sequence[dict[str, Any]] = ()  # option sets that must be refused
+    place: str | None = None
 
 
 async def _drop(folder: Path) -> None:
@@ -28,6 +35,43 @@ def _signed(body: bytes, delivery: str) -> Request:
     signature = "sha256=" + hmac.digest(b"secret", body, "sha256").hex()
     headers = {"x-hub-signature-256": signature, "x-github-delivery": delivery, "x-github-event": "push"}
     return make_request(body, headers)
+
+
+def _place(folder: Path, nowhere: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the place that a fixture made, or of one where nobody is."""
+    file = folder / "place.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else nowhere
+    return {**found, "start": "beginning"}
+
+
+_NO_S3 = {
+    "endpoint_url": "http://127.0.0.1:9",
+    "region": "us-east-1",
+    "bucket": "landing",
+    "credentials": {"access_key_id": "key", "secret_access_key": "secret"},
+}
+_NO_LAKE = {
+    "filesystem": "raw",
+    "connection_string": "DefaultEndpointsProtocol=http;AccountName=nobody;AccountKey=c2VjcmV0;"
+    "BlobEndpoint=http://127.0.0.1:9/nobody;QueueEndpoint=http://127.0.0.1:9/nobody;",
+}
+
+
+async def _put(folder: Path) -> None:
+    from tests.support.aws import make_client
+
+    place = _place(folder, {})
+    client = await asyncio.to_thread(make_client, "s3", place["endpoint_url"], place["region"])
+    await asyncio.to_thread(client.put_object, Bucket=place["bucket"], Key="a.csv", Body=b"id\n1\n")
+    client.close()
+
+
+async def _flush(folder: Path) -> None:
+    from azure.storage.filedatalake.aio import DataLakeServiceClient
+
+    place = _place(folder, {})
+    async with DataLakeServiceClient.from_connection_string(place["connection_string"], retry_total=0) as service:
+        await service.get_file_client(place["filesystem"], "in/a.csv").upload_data(b"id\n1\n", overwrite=True)
 
 
 # A kind without a case fails the suite: none may come without a test of its contract.
@@ -41,5 +85,28 @@ CASES: dict[str, Case] = {
         options=lambda folder: {"path": str(folder), "start": "beginning", "settle": "50ms"},
         stimulate=_drop,
         bad=({}, {"path": "x"}),
+    ),
+    "s3": Case(
+        options=lambda folder: _place(folder, _NO_S3),
+        stimulate=_put,
+        place="s3_place",
+        bad=(
+            {"start": "now"},
+            {"bucket": "landing"},
+            {"bucket": "s3://landing/in", "start": "now"},
+            {"bucket": "landing--use1-az4--x-s3", "start": "now", "versions": True},
+            {"bucket": "landing", "start": "now", "shards": 4, "versions": True},
+        ),
+    ),
+    "adls": Case(
+        options=lambda folder: _place(folder, _NO_LAKE),
+        stimulate=_flush,
+        place="lake_place",
+        bad=(
+            {"start": "now"},
+            {"filesystem": "raw"},
+            {"filesystem": "Raw_", "start": "now"},
+            {"filesystem": "raw", "start": "now", "path": "a/", "prefix": "b/"},
+        ),
     ),
 }

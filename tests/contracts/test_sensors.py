@@ -42,9 +42,13 @@ def test_every_kind_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-async def test_the_kit_finds_nothing_to_complain_of(kind: SensorKind, tmp_path: Path) -> None:
+async def test_the_kit_finds_nothing_to_complain_of(
+    kind: SensorKind, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Declaration, events, durability and restart keep the contract that plug-ins are held to."""
     case = CASES[kind.name]
+    if case.place is not None:
+        request.getfixturevalue(case.place)
 
     async def stimulate() -> None:
         assert case.stimulate is not None

@@ -1,5 +1,6 @@
 """Kinds from the explicit list, from plug-in files and from installed distributions, through one door."""
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from sensors.kind import SensorKind
 from sensors.registry import PluginError, SensorRegistry, builtin_kinds, load_registry
 
+BUILTIN = ("webhook", "files", "s3", "adls")
 _PLUGIN = """
 from typing import Any
 from sensors.authoring import Emits, SensorContext, SensorKind, SensorOptions
@@ -35,9 +37,9 @@ def test_built_in_kinds_are_there() -> None:
     """Without plug-ins the registry holds exactly the explicit list."""
     registry = load_registry((), installed=())
 
-    assert registry.names() == ("webhook", "files")
-    assert tuple(registry) == builtin_kinds()
-    assert len(registry) == 2
+    assert registry.names() == BUILTIN
+    assert tuple(registry.values()) == builtin_kinds()
+    assert len(registry) == 4
     assert "files" in registry
     assert registry.get("files") is builtin_kinds()[1]
     assert registry.get("nope") is None
@@ -60,7 +62,7 @@ def test_two_plugins_may_have_the_same_file_name(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     paths = [_plugin(tmp_path / "a", "one"), _plugin(tmp_path / "b", "two")]
 
-    assert load_registry(paths, installed=()).names() == ("webhook", "files", "one", "two")
+    assert load_registry(paths, installed=()).names() == (*BUILTIN, "one", "two")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_plugin_of_another_stage_is_no_error(tmp_path: Path) -> None:
     """A file that declares engines only adds no sensor kind."""
     path = tmp_path / "engines.py"
     path.write_text("api = 1\nengines = []")
-    assert load_registry([path], installed=()).names() == ("webhook", "files")
+    assert load_registry([path], installed=()).names() == BUILTIN
 
 
 def test_a_missing_plugin_is_named(tmp_path: Path) -> None:
@@ -140,6 +142,19 @@ def test_installed_distributions_add_kinds(monkeypatch: pytest.MonkeyPatch) -> N
     group = "tidegate.sensors"
     entries = [EntryPoint("a", "some_distribution:KIND", group), EntryPoint("b", "some_distribution", group)]
 
-    assert load_registry((), installed=entries).names() == ("webhook", "files", "theirs", "others")
+    assert load_registry((), installed=entries).names() == (*BUILTIN, "theirs", "others")
     with pytest.raises(PluginError, match="c = not_there:X"):
         load_registry((), installed=[EntryPoint("c", "not_there:X", group)])
+
+
+def test_a_kind_that_nobody_asks_for_is_not_imported() -> None:
+    """A start pays for the kinds that it uses: neither the others nor their libraries are imported."""
+    script = (
+        "import sys; from sensors.registry import load_registry; registry = load_registry((), installed=());"
+        " assert registry.get('webhook').name == 'webhook'; assert 's3' in registry;"
+        " wanted = ('sensors.kinds.', 'aiobotocore', 'azure', 'polars');"
+        " print([name for name in sys.modules if name.startswith(wanted)])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+
+    assert done.stdout.strip() == "['sensors.kinds.webhook']"

@@ -12,6 +12,7 @@ from pipelines.executor import EngineTraits
 from pipelines.pipeline import Param, PipelineDef
 from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, RunStep, TaskState
 from pipelines.task import Retries, TaskDef
+from sensors.audit import AuditReport
 from sensors.batch import Batch, DeadLetter
 from sensors.event import Event
 from sensors.kind import Emits, SensorKind, SensorOptions
@@ -109,6 +110,8 @@ class FakeHouse:
         self.reads = 0
         self.polled: list[str] = []
         self.paused: dict[str, str] = {}
+        self.audit: AuditReport | Exception = AuditReport()
+        self.audited: list[tuple[str, bool]] = []
         self.health: dict[str, dict[str, Any]] = {
             "landing": {"state": "healthy", "reason": "", "since": "2026-01-01T00:00:00Z", "last_success": None}
         }
@@ -141,6 +144,12 @@ class FakeHouse:
 
     async def poll_sensor(self, name: str) -> None:
         self.polled.append(name)
+
+    async def audit_sensor(self, name: str, heal: bool) -> AuditReport:
+        self.audited.append((name, heal))
+        if isinstance(self.audit, Exception):
+            raise self.audit
+        return self.audit
 
     async def pause_trigger(self, name: str, how: Literal["hold", "drop"] | None) -> None:
         self.rules.pause(name, None if how is None else Paused(how))

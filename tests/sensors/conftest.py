@@ -1,0 +1,59 @@
+"""The servers that the sensors are tested against: started at the first test that asks, stopped at the end."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.aws import Aws, Bucket, running_ministack, running_seaweedfs
+from tests.support.azure import Azurite, running_azurite
+from tests.support.dfs_gateway import running_gateway
+from tests.support.lake import FileSystem, new_file_system
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[Aws]:
+    """S3, SQS, SNS and EventBridge, with notifications."""
+    with running_ministack() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[Aws]:
+    """A real S3 server, without notifications."""
+    with running_seaweedfs() as server:
+        yield server
+
+
+@pytest.fixture(params=["ministack", "seaweedfs"])
+def s3_server(request: pytest.FixtureRequest) -> Aws:
+    """Each of the S3 servers in turn."""
+    server: Aws = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def bucket(s3_server: Aws) -> Iterator[Bucket]:
+    """An empty bucket for one test, on each of the S3 servers in turn."""
+    with s3_server.bucket() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """Azure blobs and queues."""
+    with running_azurite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lake(azurite: Azurite) -> Iterator[Azurite]:
+    """Azure Data Lake (our gateway) and queues."""
+    with running_gateway(azurite) as server:
+        yield server
+
+
+@pytest.fixture
+async def filesystem(lake: Azurite) -> AsyncIterator[FileSystem]:
+    """An empty file system for one test."""
+    async with new_file_system(lake) as made:
+        yield made
