@@ -159,7 +159,7 @@ def sensors_page() -> Iterator[str]:
 
     yield "\n# Sensors\n"
     yield SECTIONS["sensors"]
-    for kind in load_registry([], installed=[]):
+    for kind in load_registry([], installed=[]).values():
         yield f"\n## `kind: {kind.name}`\n"
         yield f"{kind.help[0].upper()}{kind.help[1:]}.\n"
         yield from _kind_options(kind.options, f"sensors.{kind.name}")

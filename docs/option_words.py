@@ -76,6 +76,17 @@ WORDS = {
     "pipelines.NAME.tasks.NAME.retries.max_delay": "the longest pause",
     "pipelines.NAME.tasks.NAME.retries.jitter": "the share of a pause that is random",
     "sensors.files.on": "which changes are events",
+    "sensors.s3.region": "the bucket's region; by default the environment's",
+    "sensors.s3.assume_role": "a role to take on: `{role_arn, external_id, session_name, duration, endpoint_url}`",
+    "sensors.s3.on": "which changes are events",
+    "sensors.s3.manifest": "a file that lists those that belong together: `{name, files, base, within}`",
+    "sensors.s3.credentials": "keys: `{access_key_id, secret_access_key, session_token}`; by default the SDK's chain",
+    "sensors.s3.after": "`{do: move, copy, tag or delete, to, tags, when: succeeded or accepted}`",
+    "sensors.s3.notifications": "`{sqs: …}`: the queue (URL, ARN or name) that tells at once where to look",
+    "sensors.adls.on": "which changes are events",
+    "sensors.adls.manifest": "a file that lists those that belong together: `{name, files, base, within}`",
+    "sensors.adls.after": "`{do: move, copy, tag or delete, to, tags, when: succeeded or accepted}`",
+    "sensors.adls.notifications": "`{queue, connection, emit}`: the storage queue to which Event Grid delivers; `emit: folder` makes a renamed folder one event",
     "sensors.webhook.methods": "HTTP methods that are accepted",
 }
 

@@ -71,15 +71,19 @@ class Service:
         shutil.copy(DATA / name, hidden)
         hidden.rename(self.folder / "inbox" / name)
 
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        files = ["config/quickstart.yaml", "--overlay", "config/demo.yaml"]
+        return [sys.executable, "-m", "tidegate", "serve", *files]
+
     def start(self) -> float:
         """Start it and wait until it is ready; return how many seconds that took."""
         begun = time.monotonic()
-        command = [sys.executable, "-m", "tidegate", "serve", "config/quickstart.yaml", "--overlay", "config/demo.yaml"]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         for name in ("QUICKSTART_SECRET", "TIDEGATE_LOG_FORMAT"):
             environ.pop(name, None)
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, cwd=self.folder, env=environ, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self.command(), cwd=self.folder, env=environ, stdout=log, stderr=log)
         self.until("the service is ready", lambda: self.ask("GET", "/readyz")[0] == 200, 2 * PATIENCE)
         return time.monotonic() - begun
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from config.model import SensorEntry, ServiceConfig
+from sensors.audit import AuditBusy, AuditReport, NotAuditable
 from sensors.clock import Clock
 from sensors.health import PauseMode, RunnerObserver, SensorHealth
 from sensors.kind import SensorContext
@@ -81,6 +82,7 @@ class Fleet:
         self._paused = dict(paused)  # by operators; kept in the store by whoever calls `pause`
         self._running: dict[str, _Running] = {}
         self._doors: dict[str, _Door] = {}
+        self._auditing: set[str] = set()
 
     async def apply(self, config: ServiceConfig) -> None:
         """Make the running sensors those of this configuration."""
@@ -194,6 +196,23 @@ class Fleet:
             self._running[name].runner.poll()
         elif name not in self._doors:
             raise KeyError(name)
+
+    async def audit(self, name: str, heal: bool) -> AuditReport:
+        """Compare what a sensor's source holds with what is remembered. KeyError for an unknown name.
+
+        Raises NotAuditable for a sensor that remembers no objects, AuditBusy while an audit of it is under way, and
+        what the sensor raises when its source cannot be asked.
+        """
+        if name in self._doors:
+            raise NotAuditable(f"sensor {name} is sent its events, so there is nothing to compare")
+        runner = self._running[name].runner
+        if name in self._auditing:
+            raise AuditBusy(f"an audit of sensor {name} is under way; wait until it has ended")
+        self._auditing.add(name)
+        try:
+            return await runner.audit(heal)
+        finally:
+            self._auditing.discard(name)
 
     def health(self) -> Mapping[str, Mapping[str, Any]]:
         """Return every sensor's health as plain data."""

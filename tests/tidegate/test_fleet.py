@@ -1,9 +1,11 @@
 """The sensors of one configuration: what runs on over a reload, what is replaced, and what operators see."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from sensors.audit import AuditBusy, NotAuditable
 from tests.support.running import Running, load, running, until
 
 TEXT = """
@@ -110,3 +112,32 @@ async def test_files_that_came_while_a_sensor_was_paused_are_seen(tmp_path: Path
         await until(lambda: gate.service.sensor_health()["same"]["events"] == 1)
 
         assert [row["subject"] for row in await gate.events(sensor="same")] == ["a.csv"]
+
+
+async def test_an_audit_through_the_service(tmp_path: Path) -> None:
+    """A folder is compared with the real store; a webhook has nothing to compare; an unknown name is a KeyError."""
+    (tmp_path / "same").mkdir()
+    (tmp_path / "same" / "a").write_text("x")
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await _healthy(gate, "same")
+        await until(lambda: gate.service.sensor_health()["same"]["events"] == 1)
+        report = await gate.service.audit_sensor("same", heal=True)
+        with pytest.raises(NotAuditable, match="sensor hook is sent its events"):
+            await gate.service.audit_sensor("hook", heal=False)
+        with pytest.raises(KeyError):
+            await gate.service.audit_sensor("nobody", heal=False)
+
+        assert (report.listed, report.remembered, report.missing.count, report.healed) == (1, 1, 0, 0)
+
+
+async def test_one_audit_of_a_sensor_at_a_time(tmp_path: Path) -> None:
+    """While one is under way another of the same sensor is refused; afterwards there may be one again."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await _healthy(gate, "same", "changes")
+        first = asyncio.ensure_future(gate.service.audit_sensor("same", heal=False))
+        await asyncio.sleep(0)
+        with pytest.raises(AuditBusy, match="wait until it has ended"):
+            await gate.service.audit_sensor("same", heal=False)
+        await gate.service.audit_sensor("changes", heal=False)
+        await first
+        assert (await gate.service.audit_sensor("same", heal=False)).problem == ""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from config.model import ServiceConfig
 from pipelines.run import Run
+from sensors.audit import AuditReport
 from tidegate.refusals import Refusals
 from tidegate.rules import RulesInForce
 from tidegate.start import StartAsk
@@ -66,6 +67,13 @@ class House(Protocol):
 
     async def poll_sensor(self, name: str) -> None:
         """Make a pull sensor look now. KeyError for one that does not run."""
+        ...
+
+    async def audit_sensor(self, name: str, heal: bool) -> AuditReport:
+        """Compare what a sensor's source holds with what is remembered. KeyError for one that does not run.
+
+        Raises NotAuditable and AuditBusy with a sentence, SensorError when the source cannot be asked now.
+        """
         ...
 
     async def pause_trigger(self, name: str, how: PauseMode | None) -> None:

@@ -236,6 +236,35 @@ class TriggerList(Model):
     items: list[TriggerRow]
 
 
+class FindingRow(Model):
+    """An object that an audit tells of."""
+
+    key: str
+    reason: str
+
+
+class FindingList(Model):
+    """Objects of one sort: how many, and the first hundred."""
+
+    count: int
+    first: list[FindingRow]
+
+
+class SensorAudit(Model):
+    """What a source holds, compared with what is remembered of it."""
+
+    sensor: str
+    listed: int = Field(description="Objects at the source, but for those whose names are left out.")
+    remembered: int = Field(description="Objects that are believed to be there.")
+    missing: FindingList = Field(description="Listed, wanted, and never seen.")
+    extra: FindingList = Field(description="Remembered, and not there.")
+    changed: FindingList = Field(description="Another version than remembered.")
+    waiting: dict[str, int] = Field(description="Those that the sensor comes to by itself, by reason.")
+    ignored: dict[str, int] = Field(description="Those that it leaves out, by reason; a folder counts once.")
+    healed: int = Field(description="Those that were handed to the sensor to look at again.")
+    problem: str | None = Field(description="Why not everything could be looked at; null when it could.")
+
+
 class Pause(BaseModel):
     """How to pause: `hold` keeps what arrives for later, `drop` lets it go (counted)."""
 

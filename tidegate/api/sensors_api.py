@@ -1,20 +1,33 @@
-"""Sensors: how they are, and pausing them."""
+"""Sensors: how they are, pausing them, and whether they saw everything."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from config.model import SensorEntry
+from sensors.audit import AuditBusy, AuditReport, Findings, NotAuditable
+from sensors.errors import SensorError
 from tidegate.api.asking import HouseDep, Name
 from tidegate.api.house import House
-from tidegate.api.models import Pause, RefusalRow, SensorDetail, SensorList, SensorRow
+from tidegate.api.models import (
+    FindingList,
+    FindingRow,
+    Pause,
+    RefusalRow,
+    SensorAudit,
+    SensorDetail,
+    SensorList,
+    SensorRow,
+)
 from tidegate.api.openapi import problems
-from tidegate.api.problems import ApiError, not_found
+from tidegate.api.problems import ApiError, not_found, printable
 from tidegate.api.views import moment
 from tidegate.api.views_runs import sensor_row
 
 router = APIRouter(prefix="/api/v1/sensors", tags=["sensors"])
+Heal = Annotated[bool, Query(description="Have what differs looked at again.")]
 
 
 def known(house: House, name: str) -> SensorEntry:
@@ -108,3 +121,41 @@ async def poll_sensor(house: HouseDep, name: Name) -> SensorDetail:
     with _reloading(name):
         await house.poll_sensor(name)
     return await _detail(house, entry)
+
+
+@router.post("/{name}/audit", responses=problems(404, 409, 422), summary="Compare a source with what is remembered")
+async def audit_sensor(house: HouseDep, name: Name, heal: Heal = False) -> SensorAudit:
+    """List everything at the source once more and compare it with what is remembered; answers when that is done.
+
+    This may take minutes for millions of objects; the sensor goes on meanwhile. Nothing is written: with `heal`, the
+    sensor looks at what differs soon afterwards, and then it becomes events.
+    """
+    entry = _running(house, name)
+    try:
+        with _reloading(name):
+            report = await house.audit_sensor(name, heal)
+    except (NotAuditable, AuditBusy) as error:
+        raise ApiError(409, printable(str(error))) from error
+    except SensorError as error:
+        raise ApiError(409, printable(f"the source of sensor {entry.name} cannot be asked now: {error}")) from error
+    return audit_view(entry.name, report)
+
+
+def audit_view(name: str, report: AuditReport) -> SensorAudit:
+    """Show what an audit found."""
+    return SensorAudit(
+        sensor=name,
+        listed=report.listed,
+        remembered=report.remembered,
+        missing=_findings(report.missing),
+        extra=_findings(report.extra),
+        changed=_findings(report.changed),
+        waiting=dict(sorted(report.waiting.items())),
+        ignored=dict(sorted(report.ignored.items())),
+        healed=report.healed,
+        problem=report.problem or None,
+    )
+
+
+def _findings(found: Findings) -> FindingList:
+    return FindingList(count=found.count, first=[FindingRow(key=one.key, reason=one.reason) for one in found.first])

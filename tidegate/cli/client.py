@@ -37,9 +37,9 @@ class Client:
         """Read `/api/v1/` and the path's parts; parameters that are None are left out."""
         return self._api("GET", path, query, None)
 
-    def post(self, *path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask for a change."""
-        return self._api("POST", path, {}, body)
+    def post(self, *path: str, body: Mapping[str, Any] | None = None, patience: float = _TIMEOUT, **query: Any) -> Any:
+        """Ask for a change; wait `patience` seconds for it."""
+        return self._api("POST", path, query, body, patience)
 
     def delete(self, *path: str) -> None:
         """Delete something."""
@@ -61,9 +61,11 @@ class Client:
         status, body, _ = self._ask("GET", path, None, timeout)
         return status, body
 
-    def _api(self, method: str, path: tuple[str, ...], query: Mapping[str, Any], body: Any) -> Any:
+    def _api(
+        self, method: str, path: tuple[str, ...], query: Mapping[str, Any], body: Any, timeout: float = _TIMEOUT
+    ) -> Any:
         payload = None if body is None else json.dumps(body).encode()
-        status, answer, _ = self._ask(method, self._path(path, query), payload, _TIMEOUT)
+        status, answer, _ = self._ask(method, self._path(path, query), payload, timeout)
         if not 200 <= status < 300:
             self._refuse(status, answer)
         if not answer:

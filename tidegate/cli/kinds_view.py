@@ -41,7 +41,7 @@ def gather(plugins: Sequence[Path]) -> list[dict[str, Any]]:
                 "sample": dict(kind.emits.sample),
             },
         }
-        for kind in sensors
+        for kind in sensors.values()
     ]
     found += [
         {

@@ -24,6 +24,7 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "stopped": ("●", "bold red"),
     "error": ("✖", "bold red"),
     "dead": ("✖", "bold red"),
+    "refused": ("✖", "bold red"),
     "upstream_failed": ("✖", "red"),
     "running": ("▶", "cyan"),
     "starting": ("○", "cyan"),

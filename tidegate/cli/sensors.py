@@ -1,14 +1,19 @@
-"""`tidegate sensors`: how they are, and pausing them."""
+"""`tidegate sensors`: how they are, pausing them, and whether they saw everything."""
 
 from typing import Annotated, Any
 
 import typer
 
 from tidegate.cli.client import connect
+from tidegate.cli.errors import PROBLEMS
 from tidegate.cli.options import Json, Url
 
-app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="How sensors are; pause, resume, poll.")
+app = typer.Typer(
+    invoke_without_command=True, no_args_is_help=False, help="How sensors are; pause, resume, poll, audit."
+)
 Name = Annotated[str, typer.Argument(help="The sensor's name.", show_default=False)]
+Heal = Annotated[bool, typer.Option("--heal", help="Have what differs looked at again, so that it becomes events.")]
+_HOURS = 6 * 3600.0  # millions of objects take their time
 Drop = Annotated[bool, typer.Option("--drop", help="Let go what arrives meanwhile, instead of holding it.")]
 
 
@@ -67,3 +72,44 @@ def poll(name: Name, json: Json = False, url: Url = None) -> None:
     """Make a sensor look now."""
     item = connect(url).post("sensors", name, "poll")
     _show(item, [item], json=json)
+
+
+@app.command()
+def audit(name: Name, heal: Heal = False, json: Json = False, url: Url = None) -> None:
+    """Compare what a source holds with what is remembered; exit code 1 when something is missing."""
+    from tidegate.cli import out
+
+    report = connect(url).post("sensors", name, "audit", patience=_HOURS, heal="true" if heal else None)
+    if json:
+        out.as_json(report)
+    else:
+        _show_audit(report)
+    if report["missing"]["count"] or report["problem"]:
+        raise typer.Exit(PROBLEMS)
+
+
+def _show_audit(report: dict[str, Any]) -> None:
+    from tidegate.cli import out
+
+    sorts = ("missing", "changed", "extra")
+    marks = {sort: out.words(f"{report[sort]['count']:,}", "red" if report[sort]["count"] else "") for sort in sorts}
+    out.show(
+        out.words(report["sensor"], "bold"),
+        out.facts(
+            (
+                ("listed", f"{report['listed']:,}"),
+                ("remembered", f"{report['remembered']:,}"),
+                *marks.items(),
+                *((f"waiting: {why}", f"{n:,}") for why, n in report["waiting"].items()),
+                *((f"ignored: {why}", f"{n:,}") for why, n in report["ignored"].items()),
+                ("handed to the sensor", f"{report['healed']:,}" if report["healed"] else None),
+                ("problem", out.words(report["problem"], "red") if report["problem"] else None),
+            )
+        ),
+    )
+    rows = [(out.words(sort, "red"), one["key"], one["reason"]) for sort in sorts for one in report[sort]["first"]]
+    if rows:
+        out.show(out.table(("!what", "object", "why"), rows))
+        hidden = sum(report[sort]["count"] for sort in sorts) - len(rows)
+        if hidden:
+            out.show(out.words(f"… and {hidden:,} more", "dim"))

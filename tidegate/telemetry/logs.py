@@ -127,6 +127,7 @@ def setup_logging(
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    logging.getLogger("azure").setLevel(max(logging.WARNING, root.level))  # tells of every request otherwise
     return guard
 
 
