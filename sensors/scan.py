@@ -104,30 +104,39 @@ class Scan(Generic[D]):
             self._touched.add(key)
 
     async def page(
-        self, lookup: Lookup, shard: Shard, keys: Sequence[str], entries: Sequence[Entry[D]], now: int
+        self, lookup: Lookup, shard: Shard, keys: Sequence[str], entries: Sequence[Entry[D]], now: int, asked: int = 0
     ) -> list[Change[D]]:
         """Compare one page. `keys` are all that it lists, `entries` those of them that are wanted.
 
+        `asked` is when the page was asked for (UTC micros; 0: just now). What another replica has stored since knows
+        more than the page: the next scan decides.
         `shard.done` and `shard.token` tell of the page's end already; `shard.after` is moved here.
         """
-        self.listed += len(keys)
         if self.ordered:
             known = await self._beside(lookup, shard, keys)
         else:
             known = await lookup.seen([entry.key for entry in entries]) if entries else {}
-            if self.whole:
-                if self._filter is None:
-                    self._filter = KeyFilter()
-                for key in keys:
-                    self._filter.add(key)
+        self.note(shard, keys)
+        if asked:
+            newer = {key for key, row in known.items() if row.last_changed > asked}
+            entries = [entry for entry in entries if entry.key not in newer] if newer else entries
+        return compare(entries, known, now) if entries else []
+
+    def note(self, shard: Shard, keys: Sequence[str]) -> None:
+        """Note that these keys were listed."""
+        self.listed += len(keys)
+        if not self.ordered and self.whole:
+            if self._filter is None:
+                self._filter = KeyFilter()
+            for key in keys:
+                self._filter.add(key)
         if keys:
             shard.after = keys[-1]
-        return compare(entries, known, now) if entries else []
 
     async def _beside(self, lookup: Lookup, shard: Shard, keys: Sequence[str]) -> Mapping[str, SeenObject]:
         """Read the memory beside a page in key order; note the gaps."""
-        low = shard.after or before_prefix(shard.prefix)
-        high = shard.prefix + LAST if shard.done else keys[-1] if keys else None
+        low = _askable(shard.after) or before_prefix(shard.prefix)
+        high = shard.prefix + LAST if shard.done else _askable(keys[-1]) if keys else None
         known: dict[str, SeenObject] = {}
         if high is None:
             return known
@@ -214,6 +223,11 @@ class Scan(Generic[D]):
 
     def _gone(self, row: SeenObject) -> bool:
         return row.state == PRESENT and row.key not in self._touched and row.last_changed < self.begun
+
+
+def _askable(key: str) -> str:
+    """Return the last key up to this one that a store can be asked for: none that is kept lies between the two."""
+    return key.partition("\0")[0]
 
 
 def before_prefix(prefix: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sensors.adapters.objects import Listed, ObjectSource
+from sensors.errors import BadPayload
 
 WIDTH: Final = 16
 
@@ -17,7 +18,10 @@ async def heads(source: ObjectSource, keys: Iterable[str]) -> Mapping[str, Liste
 
     async def look() -> None:
         for key in todo:
-            found[key] = await source.head(key)
+            try:
+                found[key] = await source.head(key)
+            except BadPayload:  # this one cannot be looked at; the others must not wait for it
+                found[key] = None
 
     if len(wanted) == 1:
         await look()

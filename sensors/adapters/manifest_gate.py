@@ -18,7 +18,7 @@ from sensors.adapters.manifest_text import Unreadable
 from sensors.adapters.object_steps import Judged, ObjectChange
 from sensors.adapters.objects import Listed, ObjectSource
 from sensors.batch import Cursor
-from sensors.errors import NotConnected
+from sensors.errors import BadPayload, NotConnected
 
 _CACHED: Final = 4
 
@@ -63,7 +63,7 @@ class ManifestOpener:
             if keys is None:
                 return None
             looked = await heads(self._source, keys)
-        except Unreadable:  # named as trouble when its own change is judged
+        except (Unreadable, BadPayload):  # named as trouble when its own change is judged
             return None
         except NotConnected:  # as of `ManifestLook`: one file that must not be looked at
             await self._source.head(manifest.key)

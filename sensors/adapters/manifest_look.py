@@ -15,7 +15,7 @@ from sensors.adapters.object_steps import ObjectChange
 from sensors.adapters.objects import Listed, ObjectSource
 from sensors.adapters.sets_state import Kept
 from sensors.batch import SeenObject
-from sensors.errors import NotConnected
+from sensors.errors import BadPayload, NotConnected
 from sensors.listing import Change, Entry, What
 
 STEP: Final = 2_000  # looks at objects in one call
@@ -132,6 +132,9 @@ class ManifestLook:
             return await self._looked(wait, now, budget)
         except Unreadable as error:
             return error
+        except BadPayload as error:  # this one manifest cannot be read
+            wait.run, wait.missing, wait.denied = None, None, str(error)
+            return "waits"
         except NotConnected as error:
             # A manifest may name what must not be looked at; that is no reason to take the source for gone.
             await self._source.head(wait.seen.key)

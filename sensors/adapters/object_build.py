@@ -7,11 +7,12 @@ from sensors.adapters.after import Plan, plan_of
 from sensors.adapters.completeness import listed_prefix, make_completeness
 from sensors.adapters.contents import make_inspector
 from sensors.adapters.destination import compile_template
-from sensors.adapters.object_judge import AT_ONCE, Steps
+from sensors.adapters.object_judge import Steps
 from sensors.adapters.object_queue import QueueReader
 from sensors.adapters.object_scope import ObjectScope
 from sensors.adapters.object_sensor import Doors, ObjectSensor
 from sensors.adapters.objects import NoticeQueue, ObjectSource
+from sensors.adapters.together import AT_ONCE
 from sensors.adapters.watched_options import WatchedOptions
 from sensors.kind import SensorContext
 from sensors.units import StartAt

@@ -5,31 +5,27 @@ proven; out flow batches: events with the memory that makes them durable once, d
 and what is to be done to objects afterwards. Both routes end in the same change with the same id.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from sensors.adapters.after import tagged_by_us
 from sensors.adapters.names import odd_key
+from sensors.adapters.object_look import Taken
 from sensors.adapters.object_scope import ObjectScope
 from sensors.adapters.object_steps import Completeness, CompleteSet, Inspected, Inspector, Judged, ObjectChange
 from sensors.adapters.object_versions import compare_versions
-from sensors.adapters.objects import Hint, Listed, ObjectSource
+from sensors.adapters.objects import SECOND, Hint, Listed, ObjectSource
 from sensors.adapters.position import Position
 from sensors.adapters.refusing import accepted, as_told, is_untold, letter_of, refused, with_content
+from sensors.adapters.together import AT_ONCE, at_once
 from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.clock import Clock
 from sensors.errors import BadPayload
 from sensors.event import Event
 from sensors.listing import DELETED, PRESENT, Change, Entry, What, compare, vanished
 from sensors.ports import Lookup
-from sensors.scan import Scan, Shard
+from sensors.scan import Scan
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-AT_ONCE = 32  # objects that are looked at, or read, at the same time
 ODD = "odd"  # the state under which a key that cannot be stored is remembered
 
 
@@ -77,26 +73,31 @@ class ObjectJudge:
     async def page(
         self,
         scan: "Scan[Listed]",
-        shard: Shard,
-        objects: Sequence[Listed],
+        taken: Taken,
         lookup: Lookup,
         position: Position,
         *,
-        silent: bool = False,
+        quiet: int | None = None,
     ) -> Batch:
-        """Judge one page of a listing. `silent`: only remember what is there."""
+        """Judge one page of a listing. `quiet`: what was modified until then (UTC micros) is only remembered."""
+        shard, objects = taken.shard, taken.objects
         now = self._clock.now()
         entries, odd = self._sort(objects)
         keys = [listed.key for listed in objects]
         if self._steps.versions:
-            shard.after = keys[-1] if keys else shard.after
             changes = await self._versions(entries, lookup, now)
+            scan.note(shard, keys)
         else:
-            changes = await scan.page(lookup, shard, keys, entries, now)
+            changes = await scan.page(lookup, shard, keys, entries, now, taken.asked)
         made = _Made()
         if odd:
             await self._dead(odd, lookup, now, made)
-        told = self._split(changes, made, lambda change: silent or _history(change, position))
+
+        def known_already(change: ObjectChange) -> bool:
+            modified = change.entry.modified if change.entry is not None else None
+            return (quiet is not None and modified is not None and modified <= quiet) or _history(change, position)
+
+        told = self._split(changes, made, known_already)
         told = await self._others(told, lookup, made)
         return await self._finish(told, {}, made, now)
 
@@ -343,24 +344,6 @@ class ObjectJudge:
                 made.seen.append(SeenObject(key, listed.token, 0, ODD, now, now))
 
 
-async def at_once(do: Callable[[T], Awaitable[R]], items: Collection[T], limit: int) -> list[R]:
-    """Do something with all items, `limit` at a time; return the results in order. The first error ends it."""
-    if not items:
-        return []
-    places = asyncio.Semaphore(limit)
-
-    async def one(item: T) -> R:
-        async with places:
-            return await do(item)
-
-    tasks = [asyncio.ensure_future(one(item)) for item in items]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 def _batch(made: _Made, cursors: Sequence[Cursor] = ()) -> Batch:
     return Batch(
         events=made.events,
@@ -378,12 +361,18 @@ def _gone(rows: Iterable[SeenObject], now: int) -> list[ObjectChange]:
 
 def _history(change: ObjectChange, position: Position) -> bool:
     """Say whether a change is what was there before the sensor's start, and so no event."""
-    if change.what is not What.CREATED or change.entry is None or change.seen.incarnation:
+    if change.entry is None or change.seen.incarnation:
+        return False
+    of_version = change.entry.detail.version or change.entry.detail.deleted
+    if change.what is not What.CREATED and not of_version:  # of versions, all that were there before are history
         return False
     modified = change.entry.detail.modified
+    if modified >= position.start // SECOND * SECOND:  # it may have been in the second of the start, but after it
+        return False
     return position.silent(modified, modified)
 
 
 def _reupload(change: ObjectChange) -> bool:
     """Say whether a new version has the content of the one before (etag and size)."""
-    return change.what is What.OVERWRITTEN and change.before.rpartition("+")[0] == change.seen.token.rpartition("+")[0]
+    before, _, _ = change.before.rpartition("+")
+    return change.what is What.OVERWRITTEN and bool(before) and before == change.seen.token.rpartition("+")[0]

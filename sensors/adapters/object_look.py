@@ -18,12 +18,18 @@ from sensors.scan import Scan, Shard
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A page that is being judged; `was` is where its part stood before."""
+    """A page, or a part of one, that is being judged.
+
+    `rest` is what is left of the page for the next time, `next` what continues the listing behind it; `asked` is when
+    the page was asked for (UTC micros), and `was` where its shard stood before.
+    """
 
     shard: Shard
-    page: ObjectPage
     objects: Sequence[Listed]
-    was: tuple[str | None, bool, str]
+    asked: int
+    rest: Sequence[Listed] = ()
+    next: str | None = None
+    was: tuple[str | None, bool, str] = (None, False, "")
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +46,7 @@ class Look:
     resumed: bool = False
     _pages: dict[str, "asyncio.Future[ObjectPage]"] = field(default_factory=dict)
     _older: dict[str, set[str]] = field(default_factory=dict)  # what was looked at since a page was asked for
+    _asked: dict[str, int] = field(default_factory=dict)  # and when that was
 
     def touch(self, key: str) -> None:
         """Note that a key is looked at by another route."""
@@ -47,8 +54,8 @@ class Look:
         for keys in self._older.values():
             keys.add(key)
 
-    def fetch(self, source: ObjectSource, parallel: int, ring: Callable[[], None]) -> None:
-        """Keep pages coming: of so many parts at once, one page ahead each. `ring` is called when one came."""
+    def fetch(self, source: ObjectSource, parallel: int, ring: Callable[[], None], now: int) -> None:
+        """Keep pages coming: of so many shards at once, one page ahead each. `ring` is called when one came."""
         for shard in self.scan.shards:
             if len(self._pages) >= max(1, parallel):
                 return
@@ -58,9 +65,13 @@ class Look:
                 task.add_done_callback(lambda _: ring())
                 self._pages[shard.prefix] = task
                 self._older[shard.prefix] = set()
+                self._asked[shard.prefix] = now
 
-    def take(self) -> Taken | None:
-        """Return the next page that has come, None when none has. Raises what fetching it raised."""
+    def take(self, limit: int | None = None) -> Taken | None:
+        """Return the next page that has come, None when none has. Raises what fetching it raised.
+
+        `limit`: at most so many objects of it; the rest comes next.
+        """
         for shard in self.scan.shards:
             task = self._pages.get(shard.prefix)
             if task is None or not task.done():
@@ -68,14 +79,14 @@ class Look:
             del self._pages[shard.prefix]
             older = self._older.pop(shard.prefix, ())
             page = task.result()
-            taken = Taken(
-                shard,
-                page,
-                [listed for listed in page.objects if listed.key not in older] if older else page.objects,
-                (shard.token, shard.done, shard.after),
-            )
+            objects = [listed for listed in page.objects if listed.key not in older] if older else page.objects
+            was = (shard.token, shard.done, shard.after)
+            asked = self._asked[shard.prefix]
+            if limit is not None and len(objects) > limit:
+                self._keep(shard.prefix, ObjectPage(objects[limit:], page.next))
+                return Taken(shard, objects[:limit], asked, objects[limit:], page.next, was)
             shard.token, shard.done = page.next, page.next is None
-            return taken
+            return Taken(shard, objects, asked, (), page.next, was)
         return None
 
     def put_back(self, taken: Taken) -> None:
@@ -84,10 +95,19 @@ class Look:
         if ahead is not None:
             ahead.cancel()
         taken.shard.token, taken.shard.done, taken.shard.after = taken.was
+        self._keep(taken.shard.prefix, ObjectPage([*taken.objects, *taken.rest], taken.next))
+        self._asked[taken.shard.prefix] = taken.asked
+
+    def _keep(self, prefix: str, page: ObjectPage) -> None:
         again: asyncio.Future[ObjectPage] = asyncio.get_running_loop().create_future()
-        again.set_result(ObjectPage(taken.objects, taken.page.next))
-        self._pages[taken.shard.prefix] = again
-        self._older[taken.shard.prefix] = set()
+        again.set_result(page)
+        self._pages[prefix] = again
+        self._older[prefix] = set()
+
+    def quiet_before(self, prefix: str) -> int | None:
+        """Return when the folder of this part came by a rename that is one event (UTC micros); None: it did not."""
+        times = [hint.time or self.scan.begun for hint in self.folders if prefix in (hint.key, hint.old_key)]
+        return min(times, default=None)
 
     async def cancel(self) -> None:
         """Fetch nothing any more; pages that came are dropped, and fetched again if the scan goes on."""

@@ -25,6 +25,7 @@ from sensors.uid import EVENT, new_uid
 
 Left = Literal["pattern", "ignore", "min_size", "odd"]
 _DATE = re.compile(r"\{(%[^{}]*)\}")
+_DIGITS: Mapping[str, str] = {"Y": r"\d{4}", **dict.fromkeys("mdHMSyj", r"\d+")}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPES: Mapping[str, What] = {
     "created": What.CREATED,
@@ -47,6 +48,7 @@ class ObjectScope:
     min_size: int
     types: frozenset[What]
     ignores: "re.Pattern[str]" = field(repr=False)
+    dated: "re.Pattern[str]" = field(repr=False)  # what keys below the prefix begin with, on whatever day
 
     @staticmethod
     def of(options: ObjectOptions, sensor: str, place: str, literal: str | None = None) -> "ObjectScope":
@@ -72,6 +74,7 @@ class ObjectScope:
             options.min_size,
             frozenset(_TYPES[name] for name in options.on),
             re.compile("|".join(map(fnmatch.translate, options.ignore)) or r"(?!)"),
+            re.compile("".join(_any_day(n, part) for n, part in enumerate(_DATE.split(prefix)))),
         )
 
     def prefixes(self, now: int) -> list[str]:
@@ -104,7 +107,7 @@ class ObjectScope:
         """Say whether a key lies below what is watched at all; `prefixes` are those of this moment."""
         if _DATE.search(self.prefix) is None:
             return key.startswith(tuple(prefixes))
-        return key.startswith(_DATE.split(self.prefix)[0])  # a notification tells of a day however long ago it was
+        return self.dated.match(key) is not None  # a notification tells of a day however long ago it was
 
     def counts_key(self, key: str) -> bool:
         """Say whether a remembered key is one that still counts, whatever its size was."""
@@ -185,6 +188,15 @@ class ObjectScope:
             data=orjson.dumps(data),
             content_type="application/json",
         )
+
+
+def _any_day(n: int, part: str) -> str:
+    """Return the expression for a part of a dated prefix: literal text, and (every second one) what a date becomes."""
+    if n % 2 == 0:
+        return re.escape(part)
+    return "".join(
+        re.escape(text) if text[0] != "%" else _DIGITS.get(text[1:], ".+?") for text in re.findall(r"%.|[^%]+", part)
+    )
 
 
 def describe(listed: Listed, url: str) -> dict[str, Any]:

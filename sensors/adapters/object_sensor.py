@@ -15,16 +15,18 @@ from typing import Final
 
 from sensors.adapters.after import work_off
 from sensors.adapters.object_audit import Horizon, ObjectAudit
-from sensors.adapters.object_judge import AT_ONCE, ObjectJudge, Steps, at_once
+from sensors.adapters.object_hints import sort_hints
+from sensors.adapters.object_judge import ObjectJudge, Steps
 from sensors.adapters.object_look import Look, read_scan, scan_text
 from sensors.adapters.object_queue import Incoming, QueueReader
 from sensors.adapters.object_scope import ObjectScope
-from sensors.adapters.objects import Hint, Listed, ObjectSource
+from sensors.adapters.objects import Listed, ObjectSource
 from sensors.adapters.position import Position, ScanOptions, take_up
+from sensors.adapters.together import at_once
 from sensors.audit import AuditReport
 from sensors.batch import Batch, Cursor, DeadLetter
 from sensors.clock import Clock
-from sensors.errors import BadPayload, NotConnected
+from sensors.errors import BackOff, BadPayload, NotConnected, SensorError
 from sensors.polling import Alarm, Interval
 from sensors.ports import Lookup, Prefilter
 from sensors.scan import Scan, Shard
@@ -33,6 +35,8 @@ POSITION: Final = ""  # the shard of the position
 SCAN: Final = "scan"  # the shard of a scan under way
 _SAVE_EVERY = 30.0  # seconds after which a scan that finds nothing new stores where it is
 _SWEEP = 1_000
+_PART = 200  # objects that are judged at once where each is read: what was read must become durable in time
+_ACT_AGAIN = 30.0  # the same after it could not be done
 _ACT_EVERY = 1.0  # seconds between two questions whether something is to be done to objects
 _IDLE = 60.0
 
@@ -68,6 +72,9 @@ class ObjectSensor:
         self._forgetting = ""
         self._acts = steps.after is not None or steps.refuse is not None
         self._act_next = 0.0
+        self._act_trouble: str | None = None
+        self._polled = False
+        self._turn = 0  # which of the ways to a batch is asked first
         self._saved_at = 0.0
         self._saved = False  # whether the place of a scan is stored
 
@@ -87,7 +94,11 @@ class ObjectSensor:
         self._act_next = self._clock.monotonic()  # what was begun before a crash is finished before anything is listed
         self._forgetting = "forget" if todo == "forget" else ""
         self._saved_at, self._saved = self._clock.monotonic(), SCAN in cursors
-        await self._begin(None if todo == "forget" else cursors.get(SCAN))
+        try:
+            await self._begin(None if todo == "forget" else cursors.get(SCAN))
+        except BaseException:
+            await self._source.close()
+            raise
         if self._doors.queue is not None:
             self._doors.queue.start(self._alarm.ring)
 
@@ -130,7 +141,8 @@ class ObjectSensor:
         return bool(self._looks)
 
     def poll(self) -> None:
-        """Scan everything now."""
+        """Scan everything now, or as soon as the scan under way has ended."""
+        self._polled = True
         self._interval.restart(0.0)
         self._alarm.ring()
 
@@ -143,26 +155,60 @@ class ObjectSensor:
         queue, completeness = self._doors.queue, self._steps.completeness
         if queue is not None and queue.trouble is not None:
             return queue.trouble
-        return completeness.trouble() if completeness is not None else None
+        return (completeness.trouble() if completeness is not None else None) or self._act_trouble
 
     # -- what to do next ----------------------------------------------------------------------------------------------
     async def _work(self) -> Batch | None:
         """Do the most urgent thing; None when there is nothing to be done now."""
-        queue, completeness = self._doors.queue, self._steps.completeness
-        if self._acts and self._act_next <= self._clock.monotonic():
-            batch = await work_off(self._memory(), self._source, self._clock.now())
-            if not batch.empty:
+        if self._acts and self._act_next <= self._clock.monotonic() and (batch := await self._act()) is not None:
+            return batch
+        ways = (self._hear, self._due, self._go_on)
+        for n in range(len(ways)):  # in turn: whoever sends messages without end must not stop all else
+            batch = await ways[(self._turn + n) % len(ways)]()
+            if batch is not None:
+                self._turn = (self._turn + n + 1) % len(ways)
                 return batch
-            self._act_next = self._clock.monotonic() + _ACT_EVERY
-        if queue is not None and (incoming := queue.take()) is not None:
-            try:
-                return await self._told(incoming)
-            except BaseException:
-                queue.give_back(incoming)
-                raise
+        return None
+
+    async def _act(self) -> Batch | None:
+        """Do to objects what their runs allow; where that cannot be done now, all else goes on."""
+        wait = _ACT_EVERY
+        try:
+            batch = await work_off(self._memory(), self._source, self._clock.now())
+        except SensorError as error:
+            self._act_trouble = f"what is to be done to objects cannot be done now: {error}"
+            wait = error.wait if isinstance(error, BackOff) else _ACT_AGAIN
+        else:
+            self._act_trouble = None
+            if not batch.empty:
+                for look in self._looks:  # a page that was listed before knows less than we do
+                    for seen in batch.seen:
+                        look.touch(seen.key)
+                return batch
+        self._act_next = self._clock.monotonic() + wait
+        return None
+
+    async def _hear(self) -> Batch | None:
+        """Work on the messages that came."""
+        queue = self._doors.queue
+        if queue is None or (incoming := queue.take()) is None:
+            return None
+        try:
+            return await self._told(incoming)
+        except BaseException:
+            queue.give_back(incoming)
+            raise
+
+    async def _due(self) -> Batch | None:
+        """Judge what waited until now."""
+        completeness = self._steps.completeness
         due = completeness.next_due() if completeness is not None else None
         if due is not None and due <= self._clock.monotonic():
             return await self._judge.due()
+        return None
+
+    async def _go_on(self) -> Batch | None:
+        """Judge the next page."""
         if self._interval.remaining() <= 0 and not any(look.full for look in self._looks):
             await self._begin(None)
         if not self._looks:
@@ -193,6 +239,7 @@ class ObjectSensor:
                     shard.token = None
         scan: Scan[Listed] = Scan(begun, self._source.ordered, shards, whole, within)
         self._looks.append(Look(scan, full=True, resumed=not whole))
+        self._polled = False
         self._interval.restart()
         self._fetch()
 
@@ -200,13 +247,13 @@ class ObjectSensor:
         """Keep pages coming: of so many shards at once, one page ahead each."""
         if not self._looks:
             return
-        self._looks[0].fetch(self._source, self._doors.parallel, self._alarm.ring)
+        self._looks[0].fetch(self._source, self._doors.parallel, self._alarm.ring, self._clock.now())
 
     async def _page(self, look: Look) -> Batch | None:
         """Judge the next page that has come."""
         self._fetch()
         try:
-            taken = look.take()
+            taken = look.take(_PART if self._steps.inspector is not None else None)
         except NotConnected:
             if not look.resumed:
                 raise
@@ -220,7 +267,7 @@ class ObjectSensor:
         self._fetch()
         try:
             batch = await self._judge.page(
-                look.scan, taken.shard, taken.objects, self._memory(), self._position, silent=bool(look.folders)
+                look.scan, taken, self._memory(), self._position, quiet=look.quiet_before(taken.shard.prefix)
             )
         except BaseException:
             look.put_back(taken)
@@ -246,7 +293,12 @@ class ObjectSensor:
     async def _sweep(self, look: Look) -> Batch:
         """Everything was listed: tell of what is remembered and was not there, then end the scan."""
         rows, all_of_them = await look.scan.missing(self._memory(), _SWEEP)
-        batch = await self._judge.vanished(rows, self._memory(), silent=bool(look.folders))
+        left = tuple(hint.old_key for hint in look.folders)  # left as a whole, and told as a whole
+        quiet = [row for row in rows if left and row.key.startswith(left)]
+        batch = await self._judge.vanished([row for row in rows if row not in quiet], self._memory())
+        if quiet:
+            more = await self._judge.vanished(quiet, self._memory(), silent=True)
+            batch = replace(batch, seen=[*batch.seen, *more.seen])
         if not all_of_them:
             return batch
         self._looks.popleft()
@@ -255,7 +307,9 @@ class ObjectSensor:
             told = [self._scope.event_of_folder(hint, self._clock.now()) for hint in look.folders]
             batch = replace(batch, events=[*batch.events, *told])
             return look.settles.settled(batch) if look.settles is not None else batch
-        if look.scan.again:
+        if self._polled:  # asked for while this one was under way
+            self._interval.restart(0.0)
+        elif look.scan.again:
             self._interval.restart(min(self._doors.every, 1.0))
         elif self._interval.remaining() <= 0:  # a scan that takes longer than the interval leaves a pause
             self._interval.restart()
@@ -271,43 +325,27 @@ class ObjectSensor:
         """Look at what messages name; the messages go when what they told of is durable."""
         now = self._clock.now()
         prefixes = self._scope.prefixes(now)
-        hints: dict[str, Hint] = {}
-        folders: list[Hint] = []
-        dead = incoming.dead
-        ignored = 0
-        for hint in incoming.hints:
-            if not self._scope.in_reach(hint.key, prefixes):
-                if hint.old_key and self._scope.in_reach(hint.old_key, prefixes):  # it was taken out of what is watched
-                    hint = _left(hint)  # noqa: PLW2901
-                else:
-                    ignored += 1
-                    continue
-            if hint.what == "subtree":
-                folders.append(hint)
-            else:
-                hints[hint.key] = hint
-        keys = list(
-            {**hints, **{hint.old_key: hint for hint in hints.values() if hint.what == "renamed" and hint.old_key}}
-        )
+        told = sort_hints(incoming.hints, self._scope, prefixes)
+        dead, keys = incoming.dead, told.keys
         for look in self._looks:
             for key in keys:
                 look.touch(key)
         if self._steps.versions:
-            pages = await at_once(self._versions_of, list(hints), AT_ONCE)
+            pages = await at_once(self._versions_of, list(told.hints))
             objects = [listed for page in pages for listed in page]
             batch = await self._judge.versions(objects, self._memory(), self._position)
         else:
-            heads = dict(zip(keys, await at_once(self._head, keys, AT_ONCE), strict=True))
+            heads = dict(zip(keys, await at_once(self._head, keys), strict=True))
             found = {key: head for key, head in heads.items() if not isinstance(head, DeadLetter)}
-            batch = await self._judge.looked(found, hints, self._memory(), self._position)
+            batch = await self._judge.looked(found, told.hints, self._memory(), self._position)
             dead += [head for head in heads.values() if isinstance(head, DeadLetter)]
-        counts = {**batch.counts, **({"ignored": ignored} if ignored else {})}
+        counts = {**batch.counts, **({"ignored": told.ignored} if told.ignored else {})}
         batch = replace(batch, counts=counts, dead_letters=[*batch.dead_letters, *dead])
-        if not folders:
+        if not told.folders:
             return incoming.settled(batch)
-        shards = [Shard(folder) for hint in folders for folder in (hint.key, hint.old_key) if folder]
+        shards = [Shard(place) for place in told.places]
         look = Look(Scan(now, ordered=False, shards=shards), full=False, settles=incoming)
-        look.folders = [hint for hint in folders if hint.old_key] if self._steps.folders else []
+        look.folders = [hint for hint in told.folders if hint.old_key] if self._steps.folders else []
         if self._looks:
             await self._looks[0].cancel()  # it goes on afterwards
         self._looks.appendleft(look)
@@ -348,8 +386,3 @@ class ObjectSensor:
 
     def _position_cursor(self) -> Cursor:
         return Cursor(POSITION, self._position.to_json())
-
-
-def _left(hint: Hint) -> Hint:
-    """Return what a rename means to the place that the object, or the folder, left."""
-    return Hint(hint.old_key, "subtree" if hint.what == "subtree" else "removed", time=hint.time)

@@ -91,10 +91,10 @@ class S3Source:
 
     async def page(self, prefix: str, token: str | None, after: str = "") -> ObjectPage:
         """List one page below a prefix; placeholders of folders (empty, `/` at the end) are left out."""
+        if self._versions:
+            return await self._whole_keys(prefix, token, after)
         answer = await self._list(prefix, token, after, self._page)
         try:
-            if self._versions:
-                return self._page_of_versions(answer, token)
             found = [_listed(item) for item in answer.get("Contents") or ()]
         except _ODD as error:
             raise self._senseless("lists an object without its key, size or time") from error
@@ -112,7 +112,9 @@ class S3Source:
         if self._versions:
             if token is not None:
                 try:
-                    asked["KeyMarker"], asked["VersionIdMarker"] = orjson.loads(token)
+                    asked["KeyMarker"], version = orjson.loads(token)
+                    if version:  # an empty one is refused; without it the listing goes on behind the key
+                        asked["VersionIdMarker"] = version
                 except (ValueError, TypeError) as error:
                     raise NotConnected(f"{self.place}: the listing cannot go on at {token[:100]!r}") from error
             elif after:
@@ -125,6 +127,23 @@ class S3Source:
         if token is not None:
             asked["ContinuationToken"] = token
         return await self._client.call("list_objects_v2", **asked)
+
+    async def _whole_keys(self, prefix: str, token: str | None, after: str) -> ObjectPage:
+        """List versions; the last key of a page is left to the next one, for its older versions may stand there."""
+        found: list[Listed] = []
+        while True:
+            answer = await self._list(prefix, token, after, self._page)
+            try:
+                page = self._page_of_versions(answer, token)
+            except _ODD as error:
+                raise self._senseless("lists an object without its key, size or time") from error
+            found += page.objects
+            if page.next is None:
+                return ObjectPage(found)
+            token, last = page.next, answer["NextKeyMarker"]
+            whole = [item for item in found if item.key != last]
+            if whole:
+                return ObjectPage(whole, orjson.dumps([whole[-1].key, ""]).decode())
 
     def _page_of_versions(self, answer: Mapping[str, Any], token: str | None) -> ObjectPage:
         found = [_listed(item, versions=True) for item in answer.get("Versions") or ()]

@@ -63,6 +63,19 @@ class S3Options(WatchedOptions, AwsAccess):
         if self.shards > 1 and (self.versions or directory):
             what = "a listing of versions" if self.versions else "the listing of a directory bucket"
             raise ValueError(f"`shards`: {what} cannot be split; leave it out")
+        refused = {
+            "head": self.head,
+            "reupload": self.reupload == "ignore",
+            "inspect": self.inspect is not False,
+            "expect": self.expect is not None,
+            "after": self.after is not None,
+        }
+        for name, given in refused.items():
+            if self.versions and given:
+                raise ValueError(
+                    f"`versions` and `{name}` exclude each other: the one tells of every version, the other looks at "
+                    "the newest one"
+                )
         self.check_identity(self)
         tls = self.endpoint_url is None or self.endpoint_url.startswith("https:")
         if self.addressing == "virtual" and "." in self.bucket and tls and not self.bucket.startswith("arn:"):

@@ -90,6 +90,8 @@ class Promises:
         lives, told = self._history.lives[key], self._told.setdefault(key, Told())
         last = told.lives[-1] if told.lives else (-1, False)
         story = f"{event.type} {event.id}\n{self.story(key)}"
+        ends = sum(ended for _, ended in told.lives)
+        assert int(number) == ends or (key in self._history.renamed and int(number) > ends), f"wrong number: {story}"
         if deleted:
             assert event.type == "object.deleted", story
             assert last[0] >= 0, f"the end of what was never told: {story}"

@@ -144,8 +144,9 @@ class ObjectMachine(RuleBasedStateMachine):
     @rule(errors=st.lists(st.booleans(), min_size=1, max_size=3))
     def fail(self, errors: list[bool]) -> None:
         """Let the next calls of the source fail: throttled, or gone."""
-        self.tally["failed calls"] += len(errors)
-        self.world.fail(*(BackOff("slow down", 0.0) if busy else NotConnected("the server is away") for busy in errors))
+        failing = [BackOff("slow down", 0.0) if busy else NotConnected("the server is away") for busy in errors]
+        if self.world.fail(*failing):
+            self.tally["failed calls"] += len(errors)
 
     @rule()
     def rest(self) -> None:

@@ -60,6 +60,7 @@ class MemoryObjects:
         self.asked: list[tuple[str, str]] = []
         self.on_page: Callable[[str, ObjectPage], None] | None = None
         self.unordered = False
+        self.pages: Callable[[], Sequence[Listed]] | None = None  # what is listed instead, all on one page
         self.versioned = False
         self.split: Sequence[str] | None = None  # what `shards` answers
         self.busy = 0  # calls under way
@@ -129,6 +130,8 @@ class MemoryObjects:
     async def page(self, prefix: str, token: str | None, after: str = "") -> ObjectPage:
         """List one page; tokens are texts that only this class reads."""
         await self._ask("page", prefix)
+        if self.pages is not None:
+            return ObjectPage([listed for listed in self.pages() if listed.key.startswith(prefix)])
         keys = sorted((key for key in self.objects if key.startswith(prefix)), key=str.encode)
         if self.unordered:
             keys = [key for key in reversed(keys) if key > after]

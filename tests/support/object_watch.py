@@ -176,12 +176,16 @@ class Mailbox:
 
 @dataclass(frozen=True)
 class Made:
-    """One instance of a sensor, how it is asked to scan, whether all is quiet around it, and what shall fail next."""
+    """One instance of a sensor, how it is asked to scan, whether all is quiet around it, and what shall fail next.
+
+    `settled` counts the messages that it has deleted.
+    """
 
     sensor: Sensor
     poll: Callable[[], None]
     quiet: Callable[[], bool]
     failures: deque[Exception] = field(default_factory=deque)
+    settled: Callable[[], int] = lambda: 0
 
 
 class Driver:
@@ -224,6 +228,7 @@ class Driver:
         `lose`: the process dies before the batch is stored. `unacknowledged`: it dies after that.
         """
         made = self._now()
+        settled = made.settled()
         if self._read is None:
             self._read = asyncio.ensure_future(made.sensor.read())
         if not await self._read_or_rest(self._read, made):
@@ -239,6 +244,8 @@ class Driver:
             await made.sensor.close()
             await self._connect()
             return True
+        await asyncio.sleep(0)
+        assert made.settled() == settled, "messages were deleted before what they told of was durable"
         if lose:
             await self.crash()
             return True

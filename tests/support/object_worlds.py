@@ -87,7 +87,13 @@ def object_sensor(
     pages = SmallPages(source, page_size)
     context = SensorContext(SENSOR, "test", clock, Path("/"))
     sensor = make_object_sensor(options, pages, mailbox, context, Ways(parallel=parallel))
-    return Made(sensor, sensor.poll, lambda: pages.busy == 0 and mailbox.quiet, pages.failures)
+    return Made(
+        sensor,
+        sensor.poll,
+        lambda: pages.busy == 0 and mailbox.quiet,
+        pages.failures,
+        lambda: len(mailbox.settled),
+    )
 
 
 class _Watched:
