@@ -81,7 +81,6 @@ class Scan(Generic[D]):
     shards: Sequence[Shard]
     whole: bool = True
     within: Sequence[str] = ()
-    listed: int = 0
     again: bool = False
     _gaps: list[tuple[str, str]] = field(default_factory=list)
     _filter: KeyFilter | None = None
@@ -124,7 +123,6 @@ class Scan(Generic[D]):
 
     def note(self, shard: Shard, keys: Sequence[str]) -> None:
         """Note that these keys were listed."""
-        self.listed += len(keys)
         if not self.ordered and self.whole:
             if self._filter is None:
                 self._filter = KeyFilter()

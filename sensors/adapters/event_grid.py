@@ -90,11 +90,6 @@ def read_event_grid(message: Message, container: Container) -> Told:
     return tell(message, _findings(message.body, container))
 
 
-def overtaken(one: str, other: str) -> bool:
-    """Say whether, of two sequencers of the same blob, the first is the older one: they compare as text."""
-    return bool(one) and one < other
-
-
 def _findings(body: str, container: Container) -> Iterator[Hint | Fault]:
     try:
         document = orjson.loads(_plain_text(body))

@@ -40,10 +40,6 @@ class Incoming:
         """Return what could not be read of them."""
         return [notice.dead for notice in self.notices if notice.dead is not None]
 
-    def during(self, batch: Batch) -> Batch:
-        """Return a batch after which the work on the messages goes on."""
-        return batch
-
     def settled(self, batch: Batch) -> Batch:
         """Return a batch after whose commit the messages are deleted."""
 

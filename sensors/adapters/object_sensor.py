@@ -272,8 +272,6 @@ class ObjectSensor:
         except BaseException:
             look.put_back(taken)
             raise
-        if look.settles is not None:
-            batch = look.settles.during(batch)
         return self._with_progress(batch, look)
 
     async def _begin_anew(self, look: Look) -> Batch:
@@ -350,7 +348,7 @@ class ObjectSensor:
             await self._looks[0].cancel()  # it goes on afterwards
         self._looks.appendleft(look)
         self._fetch()
-        return incoming.during(batch)
+        return batch  # the messages are settled with the end of the look
 
     async def _head(self, key: str) -> Listed | DeadLetter | None:
         """Look at a key; what concerns this one alone is a dead letter, for the others go on."""

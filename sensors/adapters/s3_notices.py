@@ -32,7 +32,6 @@ from sensors.adapters.objects import Hint
 
 _What = Literal["written", "removed"]
 _MAX_KEY = 1024  # bytes of UTF-8, S3's own limit
-_HEX = frozenset("0123456789abcdefABCDEF")
 
 # By family, or by the whole name; None: neither content nor presence of the object changed.
 _RECORDS: Final[Mapping[str, _What | None]] = {
@@ -67,16 +66,6 @@ _BRIDGED: Final[Mapping[str, _What | None]] = {
 def read_s3(message: Message, bucket: str) -> Told:
     """Return what a message tells of a bucket. Test events and changes of tags, rights or tiers tell nothing."""
     return tell(message, _findings(message.body, bucket))
-
-
-def overtaken(one: str, other: str) -> bool:
-    """Say whether, of two sequencers of the same key, the first is surely the older one.
-
-    Unequal lengths prove nothing: whether they are filled up on the left or on the right is told in two ways.
-    """
-    if not one or len(one) != len(other) or not _HEX.issuperset(one + other):
-        return False
-    return one.lower() < other.lower()
 
 
 def _findings(text: str, bucket: str, *, wrapped: bool = False) -> Iterator[Hint | Fault]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sensors.adapters.event_grid import Container, overtaken, read_event_grid
+from sensors.adapters.event_grid import Container, read_event_grid
 from sensors.adapters.notice_reading import Message, Told
 from sensors.adapters.objects import Hint
 from tests.sensors.test_s3_notices import JSON, check, paths_of, replaced
@@ -321,13 +321,6 @@ def test_the_account_is_compared_only_where_both_are_known() -> None:
     """A sensor that knows no account takes what the queue gives; accounts compare without case."""
     assert read(json.dumps(event()), Container("", "raw")).dead is None
     assert read(json.dumps(event()), Container("ACCT", "raw")).dead is None
-
-
-def test_sequencers_compare_as_text() -> None:
-    """Of two sequencers of one blob the lesser text is the older; without one nothing is known."""
-    assert overtaken(ORDER, ORDER[:-1] + "4")
-    assert not overtaken(ORDER, ORDER)
-    assert not overtaken("", ORDER)
 
 
 DOCUMENTS = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sensors.adapters.notice_reading import Message, Told
 from sensors.adapters.objects import Hint
-from sensors.adapters.s3_notices import overtaken, read_s3
+from sensors.adapters.s3_notices import read_s3
 
 BUCKET = "landing"
 MOMENT = "2026-01-31T06:00:00.250Z"
@@ -297,25 +297,6 @@ def test_any_minor_version_is_read(version: str) -> None:
 def test_a_hint_does_without_a_time(time: Any) -> None:
     """A time that cannot be read is left out; the key is looked at all the same."""
     assert [hint.time for hint in hints(plain(records(record(eventTime=time))))] == [None]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "older"),
-    [
-        ("0055AED6DCD90281E5", "0055AED6DCD90281E6", True),
-        ("0055aed6dcd90281e5", "0055AED6DCD90281E6", True),
-        ("0055AED6DCD90281E6", "0055AED6DCD90281E5", False),
-        ("0055AED6DCD90281E5", "0055AED6DCD90281E5", False),
-        ("0055AED6", "0055AED6DCD90281E5", False),
-        ("1", "FF", False),
-        ("", "", False),
-        ("", "00", False),
-        ("xx", "yy", False),
-    ],
-)
-def test_sequencers_prove_only_what_they_can(one: str, other: str, older: bool) -> None:
-    """Only sequencers of one length can say that one is older; all else is kept."""
-    assert overtaken(one, other) is older
 
 
 JSON = st.recursive(
