@@ -6,11 +6,13 @@ loop may ring it.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from sensors.audit import AuditReport
+from sensors.batch import Batch, Cursor
 from sensors.clock import Clock
+from sensors.ports import Lookup
 
 
 @runtime_checkable
@@ -31,6 +33,22 @@ class Auditable(Protocol):
 
         With `heal`, what differs is looked at by one of the next reads, as if the source had just told of it. Raises
         NotConnected or BackOff when the source cannot be asked now.
+        """
+        ...
+
+
+@runtime_checkable
+class Peekable(Protocol):
+    """What a sensor may offer besides its contract: showing what it would emit, without moving anything.
+
+    Sensors whose `read` takes nothing away from the source and joins no group need not offer it: reading once from the
+    durable positions, and storing nothing, shows the same.
+    """
+
+    async def peek(self, cursors: Mapping[str, Cursor], lookup: Lookup, limit: int) -> Batch:
+        """Return up to `limit` events and dead letters that reads would bring next; called on one never connected.
+
+        No cursor, group or message of the source moves, and nothing is left open. Raises NotConnected or BackOff.
         """
         ...
 
