@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +119,10 @@ class Bucket:
 
     def put_in_parts(self, key: str, parts: Sequence[bytes], **more: Any) -> str:
         """Write an object by a multipart upload and return its etag; all parts but the last need 5 MiB."""
+        return self.begin_in_parts(key, parts, **more)()
+
+    def begin_in_parts(self, key: str, parts: Sequence[bytes], **more: Any) -> Callable[[], str]:
+        """Upload all parts of an object; what is returned completes the upload and returns the etag."""
         s3, where = self.aws.s3, {"Bucket": self.name, "Key": key}
         upload = s3.create_multipart_upload(**where, **more)["UploadId"]
         done = [
@@ -128,8 +132,12 @@ class Bucket:
             }
             for number, part in enumerate(parts, 1)
         ]
-        answer = s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": done})
-        return str(answer["ETag"]).strip('"')
+
+        def complete() -> str:
+            answer = s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": done})
+            return str(answer["ETag"]).strip('"')
+
+        return complete
 
     def get(self, key: str) -> bytes:
         """Read an object."""

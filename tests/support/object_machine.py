@@ -7,6 +7,7 @@ rest the events so far are held against what really happened.
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
@@ -47,6 +48,7 @@ class ObjectMachine(RuleBasedStateMachine):
         self.history = History()
         self.promises = Promises(self.history)
         self.post: list[Hint] = []
+        self.uploads: list[tuple[str, Callable[[], None]]] = []
         self.begun = 0
         self.resting = False
         self.bodies = 0
@@ -63,6 +65,22 @@ class ObjectMachine(RuleBasedStateMachine):
     def put(self, key: str, parts: bool, fresh: bool) -> None:
         """Create or overwrite, mostly in the same second; now and then with the very same content."""
         self._write(key, parts=parts, fresh=fresh)
+
+    @rule(key=_keys)
+    def begin_upload(self, key: str) -> None:
+        """Begin an upload in parts; whatever happens until it is completed."""
+        self.bodies += 1
+        self.uploads.append((key, self.world.begin_in_parts(key, b"%08d" % self.bodies)))
+        self.history.learn(self.world.truth())
+
+    @precondition(lambda self: self.uploads)
+    @rule(which=_few)
+    def complete_upload(self, which: int) -> None:
+        """Complete one: on S3 the object may carry the time at which the upload began."""
+        key, complete = self.uploads.pop(which % len(self.uploads))
+        self.tally["uploads in parts"] += 1
+        complete()
+        self._learn(Hint(key, "written", time=self.world.clock.now()))
 
     @rule(word=st.sampled_from("!mz"))
     def put_many(self, word: str) -> None:
@@ -193,7 +211,7 @@ class ObjectMachine(RuleBasedStateMachine):
         self.bodies += fresh
         body = b"%08d" % (self.bodies if fresh else 0)
         if parts:
-            self.world.put_in_parts(key, body)
+            self.world.begin_in_parts(key, body)()
         else:
             self.world.put(key, body)
         self._learn(Hint(key, "written", time=self.world.clock.now()))

@@ -28,9 +28,9 @@ def _files() -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def _bucket(aws: Aws) -> Iterator[World]:
+def _bucket(aws: Aws, least_part: int) -> Iterator[World]:
     with aws.bucket() as bucket:
-        yield BucketWorld(bucket)
+        yield BucketWorld(bucket, least_part)
 
 
 @contextlib.contextmanager
@@ -56,9 +56,9 @@ def files() -> MakeWorld:
     return _files
 
 
-def buckets(aws: Aws) -> MakeWorld:
-    """Make worlds on an S3 server."""
-    return partial(_bucket, aws)
+def buckets(aws: Aws, least_part: int = 0) -> MakeWorld:
+    """Make worlds on an S3 server, which takes no part but the last one that is smaller than `least_part` bytes."""
+    return partial(_bucket, aws, least_part)
 
 
 def file_systems(lake: Azurite) -> MakeWorld:

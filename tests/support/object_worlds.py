@@ -5,10 +5,14 @@ the sensor. A world makes the sensor's side of itself too: `watch` builds a new 
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from azure.core.exceptions import HttpResponseError
 
 from sensors.adapters.adls_client import AdlsClient
 from sensors.adapters.adls_source import AdlsSource
@@ -51,8 +55,8 @@ class World(Protocol):
         """Write an object."""
         ...
 
-    def put_in_parts(self, key: str, body: bytes) -> None:
-        """Write an object in several parts, where there is such a thing."""
+    def begin_in_parts(self, key: str, body: bytes) -> Callable[[], None]:
+        """Begin to write an object in several parts, where there is such a thing; what is returned completes it."""
         ...
 
     def remove(self, key: str) -> None:
@@ -78,6 +82,10 @@ class World(Protocol):
     def watch(self) -> Made:
         """Make a new instance of the sensor."""
         ...
+
+
+def _drop(_answer: object) -> None:
+    """Take an answer that nobody asks for."""
 
 
 def object_sensor(
@@ -141,10 +149,11 @@ class MemoryWorld(_Watched):
         """Write an object."""
         self.objects.put(key, body)
 
-    def put_in_parts(self, key: str, body: bytes) -> None:
+    def begin_in_parts(self, key: str, body: bytes) -> Callable[[], None]:
         """Write an object whose time is that of the upload's begin, as S3 does."""
         modified = self.clock.now() - 7_200_000_000
-        self.objects.put(key, body, modified=modified, etag=f"{len(body):032x}-{body[0]}")
+        etag = f"{zlib.crc32(body):032x}-2"
+        return lambda: _drop(self.objects.put(key, body, modified=modified, etag=etag))
 
     def remove(self, key: str) -> None:
         """Remove an object."""
@@ -171,17 +180,19 @@ class MemoryWorld(_Watched):
 class BucketWorld(_Watched):
     """A bucket on a real S3 server, written to by the SDK's plain client."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, least_part: int) -> None:
         super().__init__()
         self._bucket = bucket
+        self._least_part = least_part
 
     def put(self, key: str, body: bytes) -> None:
         """Write an object."""
         self._bucket.put(key, body)
 
-    def put_in_parts(self, key: str, body: bytes) -> None:
-        """Write an object by a multipart upload (of one part: only the last one may be small)."""
-        self._bucket.put_in_parts(key, [body])
+    def begin_in_parts(self, key: str, body: bytes) -> Callable[[], None]:
+        """Write an object by a multipart upload of two parts; its first one is as large as the server demands."""
+        complete = self._bucket.begin_in_parts(key, [body.rjust(self._least_part, b"-"), body])
+        return lambda: _drop(complete())
 
     def remove(self, key: str) -> None:
         """Remove an object."""
@@ -219,16 +230,22 @@ class LakeWorld(_Watched):
         """Write a file: create, append, flush."""
         self._do(self._filesystem.put(key, body))
 
-    def put_in_parts(self, key: str, body: bytes) -> None:
-        """Write a file in two appends."""
+    def begin_in_parts(self, key: str, body: bytes) -> Callable[[], None]:
+        """Write a file in two appends: it is there, and empty, until they are flushed."""
 
-        async def write() -> None:
+        async def begin() -> Any:
             file = await self._filesystem.client.create_file(key)
             await file.append_data(body[:3], 0, 3)
             await file.append_data(body[3:], 3, len(body) - 3)
-            await file.flush_data(len(body))
+            return file
 
-        self._do(write())
+        file = self._do(begin())
+
+        def complete() -> None:
+            with contextlib.suppress(HttpResponseError):  # removed, renamed or begun anew meanwhile: that one holds
+                self._do(file.flush_data(len(body)))
+
+        return complete
 
     def remove(self, key: str) -> None:
         """Remove a file."""
@@ -274,13 +291,17 @@ class FilesWorld:
         temporary.write_bytes(body)
         temporary.rename(path)
 
-    def put_in_parts(self, key: str, body: bytes) -> None:
-        """Write into the file itself."""
+    def begin_in_parts(self, key: str, body: bytes) -> Callable[[], None]:
+        """Write into the file itself, and the rest of it later."""
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            for start in range(0, len(body), 3):
-                file.write(body[start : start + 3])
+        path.write_bytes(body[:3])
+
+        def complete() -> None:
+            with path.open("ab") as file:
+                file.write(body[3:])
+
+        return complete
 
     def remove(self, key: str) -> None:
         """Remove a file."""
