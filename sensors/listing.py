@@ -5,7 +5,8 @@ each with the memory to store beside its event. Nothing flows for an entry that 
 source writes nothing. Deletions are a separate question, to be asked only after a complete scan without an error.
 
 An object's event id is `key@token#incarnation`: the same by every route on which the object is seen. The incarnation
-rises when an object comes back after an observed deletion, so that a re-created one with the same token is a new fact.
+rises when an object comes back after an observed deletion, and when one takes the place of another that is not older
+(written in the same second, or moved there): so one that has the token of an earlier one is a new fact all the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,9 +81,16 @@ def compare(entries: Iterable[Entry[D]], seen: Mapping[str, SeenObject], now: in
             memory = SeenObject(entry.key, entry.token, known.incarnation + 1, PRESENT, now, now)
             changes.append(Change(What.CREATED, entry, memory))
         elif known.token != entry.token:
-            memory = SeenObject(entry.key, entry.token, known.incarnation, PRESENT, known.first_seen, now, known.extra)
+            incarnation = known.incarnation + (not _later(known.token, entry.token))
+            memory = SeenObject(entry.key, entry.token, incarnation, PRESENT, known.first_seen, now, known.extra)
             changes.append(Change(What.OVERWRITTEN, entry, memory, known.token))
     return changes
+
+
+def _later(before: str, after: str) -> bool:
+    """Say whether a version's modification, with which its token ends, is after that of the one before."""
+    old, new = before.rpartition("+")[2], after.rpartition("+")[2]
+    return old.isdecimal() and new.isdecimal() and int(new) > int(old)
 
 
 def vanished(objects: Iterable[SeenObject], now: int) -> list[Change[D]]:

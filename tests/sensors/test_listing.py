@@ -25,6 +25,18 @@ def test_a_created_object_is_one_change_and_then_none() -> None:
     assert compare([_entry("a", "1+2")], memory, 8) == []
 
 
+def test_content_that_comes_back_within_a_second_is_a_new_fact() -> None:
+    """A, B and A again, all written in one second: three versions, three ids; a later one keeps the number."""
+    memory: dict[str, SeenObject] = {}
+    ids = []
+    for token in ("a+1+7", "b+1+7", "a+1+7", "b+1+8", "a+1+7"):
+        changes = compare([_entry("k", token)], memory, 1)
+        _apply(memory, changes)
+        ids += [change.id for change in changes]
+
+    assert ids == ["k@a+1+7#0", "k@b+1+7#1", "k@a+1+7#2", "k@b+1+8#2", "k@a+1+7#3"]
+
+
 def test_a_deleted_and_recreated_object_is_a_new_incarnation() -> None:
     """The same key and token after an observed deletion has another id."""
     memory: dict[str, SeenObject] = {}

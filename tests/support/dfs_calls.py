@@ -96,7 +96,8 @@ class Dfs:
         await self.parents(system, path)
         metadata = _metadata(headers.get("x-ms-properties")) | (FOLDER if wants_folder else {})
         blob = container.get_blob_client(path)
-        await blob.upload_blob(b"", overwrite=True, metadata=metadata, content_settings=_settings(headers))
+        # An empty list of blocks, not an empty upload: what was appended before and never flushed goes with it.
+        await blob.commit_block_list([], metadata=metadata, content_settings=_settings(headers))
         return self._stamped(201, system, await blob.get_blob_properties())
 
     async def append(self, system: str, path: str, query: Mapping[str, str], body: bytes) -> Answer:

@@ -143,11 +143,11 @@ class ObjectMachine(RuleBasedStateMachine):
                 return
         self.resting = False
 
-    @precondition(lambda self: self.resting)
     @rule()
     def poll(self) -> None:
-        """Have a scan begin."""
-        self._poll()
+        """Have a scan begin, when none is under way (no precondition: on a real server that hangs on its speed)."""
+        if self.resting:
+            self._poll()
 
     @rule(stored=st.booleans())
     def die(self, stored: bool) -> None:
