@@ -17,7 +17,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Proof of ownership of a shard: the batch is dropped as stale unless the stored epoch is still `epoch`."""
+    """Proof of ownership of a shard: a batch is dropped as stale unless the stored epoch is still `epoch`."""
 
     shard: str
     epoch: int
@@ -85,19 +85,22 @@ class Batch:
     `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
     seen objects to erase. `actions` are kept for events of this batch that are new, and dropped with those that are
     not; one of an event that is not in the batch is kept only with `when` `now`. `actions_done` are uids of actions to
-    forget. `dedup_for` is how long the ids are remembered, in seconds; None means for ever. `ack` is
-    awaited after the commit; when it fails the source redelivers and the ids drop the repeats.
+    forget. A batch is stale as a whole when one of its `fences` is. `unwanted` are exact numbers of records that no
+    filter let through, by counter and configuration (`sensors.ports.Sieve`). `dedup_for` is how long the ids are
+    remembered, in seconds; None means for ever. `ack` is awaited after the commit; when it fails the source redelivers
+    and the ids drop the repeats.
     """
 
     events: Sequence[Event] = ()
     cursors: Sequence[Cursor] = ()
-    fence: Fence | None = None
+    fences: Sequence[Fence] = ()
     seen: Sequence[SeenObject] = ()
     forget: Sequence[str] = ()
     dead_letters: Sequence[DeadLetter] = ()
     actions: Sequence[ObjectAction] = ()
     actions_done: Sequence[str] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    unwanted: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dedup_for: float | None = None
     ack: Callable[[], Awaitable[None]] = _no_ack
 
@@ -111,6 +114,7 @@ class Batch:
             or self.forget
             or self.dead_letters
             or self.counts
+            or self.unwanted
             or self.actions
             or self.actions_done
         )

@@ -1,12 +1,12 @@
 """What the sensors stage needs from the house; `tidegate/` implements it.
 
-`Inbox` is where batches go: it returns only when the batch is durable. `Lookup` reads remembered objects in pages.
-`Prefilter` lets a stream sensor skip what no trigger could match.
+`Inbox` is where batches go: it returns only when the batch is durable. `Lookup` reads remembered objects in pages, and
+takes ownership of shards. `Prefilter` lets a stream sensor skip what no trigger could match.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sensors.batch import Batch, Cursor, ObjectAction, SeenObject
 
@@ -54,8 +54,24 @@ class Overloaded(Unavailable):
     """Too much waits already; the sender should slow down (HTTP 429)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A shard that is owned from now on; batches prove it with `epoch`. `cursor` is its position, if any."""
+
+    shard: str
+    epoch: int
+    cursor: Cursor | None
+
+
 class Lookup(Protocol):
-    """Reads what a sensor remembers of objects, in bounded pages, and what is to be done to them."""
+    """Reads what a sensor remembers of objects, in bounded pages, and what is to be done to them; takes shards."""
+
+    async def own(self, shards: Sequence[str]) -> Mapping[str, Owned]:
+        """Take ownership of shards, durably: what others still hold a fence of lower epoch for is stale from now on.
+
+        Returns when it is durable, with the positions as they are now. Raises `Unavailable`.
+        """
+        ...
 
     async def seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
         """Return what is remembered of these keys (at most 5,000 at once)."""
@@ -86,9 +102,89 @@ class Lookup(Protocol):
         ...
 
 
+class Record(Protocol):
+    """What is known of a record before an event is made of it: what filters look at. Read only what they ask for."""
+
+    @property
+    def id(self) -> str:
+        """The id that its event would have."""
+        ...
+
+    @property
+    def sensor(self) -> str:
+        """The sensor's name."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The event's source."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """The event's type."""
+        ...
+
+    @property
+    def subject(self) -> str | None:
+        """The event's subject."""
+        ...
+
+    @property
+    def time(self) -> int | None:
+        """The source's own moment, UTC microseconds."""
+        ...
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The event's attributes."""
+        ...
+
+    @property
+    def match(self) -> Mapping[str, str]:
+        """The captures of a pattern."""
+        ...
+
+    def data(self) -> Any:
+        """Return the content as expressions see it."""
+        ...
+
+
+class Sieve(Protocol):
+    """The filters of one configuration, for the records of one batch. What it does not want, it counts."""
+
+    def wants(self, record: Record) -> bool:
+        """Return False only when the filter of no trigger matches; the record is then counted, exactly."""
+        ...
+
+    def unwanted(self) -> Mapping[tuple[str, str], int]:
+        """Return how many records were not wanted, by counter and configuration, for `Batch.unwanted`."""
+        ...
+
+
 class Prefilter(Protocol):
-    """Says whether any trigger could match, from envelope attributes alone."""
+    """Says whether any trigger could match."""
 
     def wants(self, type: str, subject: str | None) -> bool:
         """Return False only when no trigger could possibly match such an event of this sensor."""
         ...
+
+    def sieve(self) -> Sieve:
+        """Return the filters in force now; ask for them once per batch."""
+        ...
+
+
+class WantsAll:
+    """The prefilter, and the sieve, that let everything through."""
+
+    def wants(self, *_: object) -> bool:
+        """Want it."""
+        return True
+
+    def sieve(self) -> "WantsAll":
+        """Return itself."""
+        return self
+
+    def unwanted(self) -> Mapping[tuple[str, str], int]:
+        """Return nothing."""
+        return {}

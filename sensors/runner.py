@@ -23,7 +23,7 @@ from sensors.clock import Clock
 from sensors.errors import BackOff, BadPayload, Exhausted, NotConnected
 from sensors.health import HealthKeeper, NoObserver, PauseMode, RunnerObserver, SensorHealth
 from sensors.polling import Alarm, Auditable, Lagging, Pollable, Troubled
-from sensors.ports import Inbox, Lookup, Prefilter, Stored, Unavailable
+from sensors.ports import Inbox, Lookup, Prefilter, Stored, Unavailable, WantsAll
 from sensors.sensor import Sensor
 
 T = TypeVar("T")
@@ -46,21 +46,13 @@ class RunnerSettings:
     patience: int = 2
 
 
-class EverythingWanted:
-    """The prefilter that skips nothing."""
-
-    def wants(self, type: str, subject: str | None) -> bool:
-        """Want it."""
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class RunnerPorts:
     """What the house lends to a runner."""
 
     inbox: Inbox
     lookup: Lookup
-    prefilter: Prefilter = field(default_factory=EverythingWanted)
+    prefilter: Prefilter = field(default_factory=WantsAll)
     observer: RunnerObserver = field(default_factory=NoObserver)
 
 

@@ -22,7 +22,7 @@ from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.clock import Clock, SystemClock
 from sensors.event import Event, storable_text
 from sensors.kind import SensorContext, SensorKind
-from sensors.ports import Receipt, Stored
+from sensors.ports import Owned, Receipt, Stored, WantsAll
 from sensors.sensor import PushSensor, Request, Sensor
 
 _SETTLE = 64  # turns of the loop after which tasks that only pass things on among themselves have come to rest
@@ -102,7 +102,9 @@ class FakeInbox:
         self.stale = False  # answer the next put as stale
         self.runs: dict[str, str] = {}  # event uid -> `accepted` or `succeeded`: how its runs stand
         self._ids: dict[tuple[str, str], str] = {}
+        self.unwanted: dict[tuple[str, str], int] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
+        self._epochs: dict[tuple[str, str], int] = {}
         self._seen: dict[str, dict[str, SeenObject]] = {}
         self._actions: dict[str, dict[str, ObjectAction]] = {}
 
@@ -113,6 +115,8 @@ class FakeInbox:
             raise self.failures.pop(0)
         if self.stale:
             self.stale = False
+            return Stored((), stale=True)
+        if any(self._epochs.get((sensor, fence.shard)) != fence.epoch for fence in batch.fences):
             return Stored((), stale=True)
         receipts: list[Receipt] = []
         for event in batch.events:
@@ -127,6 +131,8 @@ class FakeInbox:
         self.dead_letters += batch.dead_letters
         for outcome, n in batch.counts.items():
             self.counts[outcome] = self.counts.get(outcome, 0) + n
+        for name, n in batch.unwanted.items():
+            self.unwanted[name] = self.unwanted.get(name, 0) + n
         self._cursors.setdefault(sensor, {}).update({cursor.shard: cursor for cursor in batch.cursors})
         self._keep_actions(sensor, batch, receipts)
         memory = self._seen.setdefault(sensor, {})
@@ -148,18 +154,39 @@ class FakeInbox:
 
     def lookup(self, sensor: str) -> "FakeLookup":
         """Return the memory of one sensor, as it is at each question."""
-        return FakeLookup(self._seen.setdefault(sensor, {}), self._actions.setdefault(sensor, {}), self.runs)
+        return FakeLookup(
+            self._seen.setdefault(sensor, {}),
+            self._actions.setdefault(sensor, {}),
+            self.runs,
+            take=lambda shards: self._own(sensor, shards),
+        )
+
+    def _own(self, sensor: str, shards: Sequence[str]) -> Mapping[str, Owned]:
+        for shard in shards:
+            self._epochs[sensor, shard] = self._epochs.get((sensor, shard), 0) + 1
+        known = self._cursors.get(sensor, {})
+        return {shard: Owned(shard, self._epochs[sensor, shard], known.get(shard)) for shard in shards}
 
 
 @dataclass(slots=True)
 class FakeLookup:
-    """A memory of objects by key, of actions by uid, and of how the runs of events stand (`FakeInbox.runs`)."""
+    """A memory of objects by key, of actions by uid, and of how the runs of events stand (`FakeInbox.runs`).
+
+    `take` makes a shard this sensor's; without one every shard is new, and owned for the first time.
+    """
 
     objects: dict[str, SeenObject] = field(default_factory=dict)
     actions: dict[str, ObjectAction] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
+    take: Callable[[Sequence[str]], Mapping[str, Owned]] | None = None
     _order: list[str] = field(default_factory=list, repr=False)
     _reached: str | None = field(default=None, repr=False)
+
+    async def own(self, shards: Sequence[str]) -> Mapping[str, Owned]:
+        """Take ownership of shards."""
+        if self.take is not None:
+            return self.take(shards)
+        return {shard: Owned(shard, 1, None) for shard in shards}
 
     async def seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
         """Return what is remembered of at most 5,000 keys."""
@@ -201,12 +228,8 @@ class FakeLookup:
         return found
 
 
-class EverythingWanted:
+class EverythingWanted(WantsAll):
     """A prefilter that skips nothing."""
-
-    def wants(self, type: str, subject: str | None) -> bool:
-        """Want it."""
-        return True
 
 
 def make_request(

@@ -21,6 +21,7 @@ from tidegate.runs import OwnEvents
 from tidegate.salvage import letter_of, of_data, salvage, storable, unstorable
 from tidegate.store.records import CountKey, NewId
 from tidegate.store.tx import ItemRefused, Store, Tx
+from triggers.counting import CANDIDATES
 
 _STALE = Stored((), stale=True)
 _NOTHING = Stored(())
@@ -118,6 +119,8 @@ class Ingest:
         sensor, batch = item.sensor, item.batch
         for outcome, n in batch.counts.items():
             _add(counts, ("sensor", sensor, outcome), n)
+        for (name, configuration), n in batch.unwanted.items():
+            _add(counts, (CANDIDATES, name, configuration), n)
         if not batch.events:
             return _NOTHING
         receipts = []
@@ -151,18 +154,17 @@ def _add(counts: dict[CountKey, int], key: CountKey, n: int) -> None:
 
 
 def _stale(tx: Tx, items: Sequence[Delivery]) -> frozenset[int]:
-    """Lock the cursors of the group and name the deliveries whose fence has moved on."""
+    """Lock the cursors of the group and name the deliveries of which a fence has moved on."""
     names = sorted(
         {(item.sensor, cursor.shard) for item in items for cursor in item.batch.cursors}
-        | {(item.sensor, item.batch.fence.shard) for item in items if item.batch.fence is not None}
+        | {(item.sensor, fence.shard) for item in items for fence in item.batch.fences}
     )
     if not names:
         return frozenset()
     rows = tx.lock_cursors(names)
     stale = set()
     for index, item in enumerate(items):
-        fence = item.batch.fence
-        if fence is not None:
+        for fence in item.batch.fences:
             row = rows.get((item.sensor, fence.shard))
             if row is None or row.epoch != fence.epoch:
                 stale.add(index)
@@ -257,7 +259,7 @@ class StoreInbox:
                 raise
             for old, event in zip(olds, events, strict=True):
                 mine = [action for action in actions if action.event == event.uid]
-                alone = Batch((event,), fence=batch.fence, actions=mine, dedup_for=batch.dedup_for)
+                alone = Batch((event,), fences=batch.fences, actions=mine, dedup_for=batch.dedup_for)
                 try:
                     answer = await self._submit(sensor, alone, parent)
                 except ItemRefused as error:

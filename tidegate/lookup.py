@@ -2,9 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 
-from sensors.batch import ObjectAction, SeenObject
+from sensors.batch import Cursor, ObjectAction, SeenObject
+from sensors.ports import Owned, Sieve
 from tidegate.rules import RulesInForce
-from tidegate.store.tx import Store
+from tidegate.store.tx import Store, Tx
+
+
+class TakeShards:
+    """The write that raises the epochs of shards: their former owners' batches are stale. Items: (sensor, shards)."""
+
+    name = "take_shards"
+
+    def __call__(self, tx: Tx, items: Sequence[tuple[str, tuple[str, ...]]]) -> Sequence[Mapping[str, Owned]]:
+        """Take all of them, in sorted order."""
+        wanted = sorted({(sensor, shard) for sensor, shards in items for shard in shards})
+        rows = {name: tx.raise_epoch(*name) for name in wanted}
+        answers = []
+        for sensor, shards in items:
+            owned = {}
+            for shard in shards:
+                row = rows[sensor, shard]
+                owned[shard] = Owned(shard, row.epoch, Cursor(shard, row.value) if row.value else None)
+            answers.append(owned)
+        return answers
+
+
+_TAKE = TakeShards()
 
 
 class StoreLookup:
@@ -13,6 +36,10 @@ class StoreLookup:
     def __init__(self, store: Store, sensor: str) -> None:
         self._store = store
         self._sensor = sensor
+
+    async def own(self, shards: Sequence[str]) -> Mapping[str, Owned]:
+        """Take ownership of shards."""
+        return await self._store.submit(_TAKE, (self._sensor, tuple(shards)))
 
     async def seen(self, keys: Sequence[str]) -> Mapping[str, SeenObject]:
         """Return what is remembered of these keys."""
@@ -45,3 +72,7 @@ class RulesPrefilter:
     def wants(self, type: str, subject: str | None) -> bool:
         """Return False only when no trigger could match."""
         return self._rules.current.rules.wants(self._sensor, type, subject)
+
+    def sieve(self) -> Sieve:
+        """Return the filters in force now."""
+        return self._rules.current.rules.sieve(self._sensor)

@@ -6,8 +6,11 @@ hash)`. TYPE is `*` where no trigger of the sensor names the type. What a trigge
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from triggers.trigger import Trigger
+
+CANDIDATES: Final = "candidates"
 
 Counts = Mapping[tuple[str, str], int]  # (name, outcome or configuration hash) -> n
 

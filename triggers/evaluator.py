@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sensors import uid as uids
 from sensors.event import MAX_DEPTH, Event
 from triggers.check import check_triggers
+from triggers.counting import CANDIDATES
 from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import RuleError, Unreadable
 from triggers.group import Candidates, SensorRules, group_by_sensor
@@ -18,6 +19,7 @@ from triggers.plan import CountKey, Intent, Plan
 from triggers.ports import RunKeyName
 from triggers.rule import CompiledRule, Objection, Wish, compile_rule
 from triggers.sampling import Kind, Sampler
+from triggers.sieve import Sieve
 from triggers.tell import deciding_clause
 from triggers.trigger import Paused, Trigger
 from triggers.view import EventView
@@ -84,6 +86,10 @@ class RuleSet:
         """Return False only when no trigger could match such an event."""
         group = self.groups.get(sensor)
         return group is not None and group.wants(type, subject)
+
+    def sieve(self, sensor: str) -> Sieve:
+        """Return the filters of a sensor's triggers, for records of which no event was made yet."""
+        return Sieve(self.groups.get(sensor), self.config_hash)
 
     def plan(self, events: Sequence[Event], now: int, paused: Mapping[str, Paused], uid: Callable[[str], str]) -> Plan:
         """Judge events in order.
@@ -177,7 +183,7 @@ class _Planning:
             del self._intents[intents:], self._decisions[decisions:]
             self._pending.clear()
             self._bury(event, group, candidates, str(error))
-        self._count("candidates", candidates.name, self._config_hash)
+        self._count(CANDIDATES, candidates.name, self._config_hash)
         counts = self._counts
         for key in self._pending:
             counts[key] = counts.get(key, 0) + 1

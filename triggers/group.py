@@ -32,6 +32,10 @@ class Candidates:
             return self._indexes[0].match(view)
         return sorted({position for index in self._indexes for position in index.match(view)})
 
+    def matches(self, view: EventView) -> bool:
+        """Say whether the filter of any trigger matches. Raises Unreadable."""
+        return any(index.matches(view) for index in self._indexes)
+
     def probes(self, view: EventView) -> int:
         """Return how many filters the indexes would try on an event."""
         return sum(len(index.probe(view)) for index in self._indexes)

@@ -90,6 +90,18 @@ class FilterIndex:
             return [entry.position] if entry.sure or entry.test(view) else []
         return sorted({entry.position for entry in found if entry.sure or entry.test(view)})
 
+    def matches(self, view: EventView) -> bool:
+        """Say whether any filter matches, as soon as one does. Raises Unreadable."""
+        for get, table in self._exact:
+            value = get(view)
+            if value is not None:
+                for entry in table.get(_hashed(value), ()):
+                    if entry.sure or entry.test(view):
+                        return True
+        if self._prefix or self._suffix:
+            return bool(self.match(view))
+        return any(entry.sure or entry.test(view) for entry in self._always)
+
 
 _RANK = {"exact": 1, "prefix": 0, "suffix": 0}
 

@@ -95,13 +95,13 @@ async def test_a_stale_fence_stores_nothing(works: OpenWorks) -> None:
     await epoch(house, "0")
     before = await house.everything()
     lost = {
-        "fence": Fence("0", old),
+        "fences": (Fence("0", old),),
         "cursors": (Cursor("0", "99"),),
         "seen": (SeenObject("a", "t", 1, "present", T0, T0),),
         "dead_letters": (DeadLetter("bad", "it is", "0/7"),),
         "counts": {"skipped": 3},
     }
-    unknown = {"fence": Fence("never", 1)}
+    unknown = {"fences": (Fence("never", 1),)}
     stale, never, good = await asyncio.gather(
         house.put(make_event("stale"), **lost), house.put(make_event("never"), **unknown), house.put(make_event("good"))
     )
@@ -118,7 +118,7 @@ async def test_a_live_fence_stores_all(works: OpenWorks) -> None:
     """The holder of a shard moves its cursor together with the events."""
     house = await works(CONFIG)
     now = await epoch(house, "0")
-    stored = await house.put(make_event("a"), fence=Fence("0", now), cursors=(Cursor("0", "7"),))
+    stored = await house.put(make_event("a"), fences=(Fence("0", now),), cursors=(Cursor("0", "7"),))
 
     assert not stored.stale
     assert (await house.inbox.cursors("s"))["0"].value == "7"
