@@ -75,6 +75,13 @@ def decode_binary(headers: Mapping[str, Sequence[str]], body: bytes, content_typ
     return _envelope(attributes, body or None, content_type)
 
 
+def decode_attributes(attributes: Mapping[str, str], data: bytes | None, content_type: str | None) -> Envelope:
+    """Make an event of attributes that some other binding's headers carried. Raises ValueError."""
+    if "datacontenttype" in attributes:
+        raise ValueError("datacontenttype must not be among them; the content type says it")
+    return _envelope(attributes, data, content_type)
+
+
 def header_text(value: str) -> str:
     """Undo the header encoding: double quotes, then one round of percent-decoding. Raises ValueError if not UTF-8."""
     text = value.strip()

@@ -102,16 +102,21 @@ def _no_constant(name: str) -> Any:
 
 def _check_depth(document: Any) -> None:
     """Raise Refused(400) when arrays and objects are nested deeper than MAX_DEPTH."""
+    if nested_deeper(document, MAX_DEPTH):
+        raise Refused(400, "too_deep", f"JSON nested deeper than {MAX_DEPTH}", public="the JSON is nested too deep")
+
+
+def nested_deeper(document: Any, depth: int) -> bool:
+    """Say whether arrays and objects are nested deeper than that; level by level, so that no stack ends."""
     level: list[Any] = [document]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise Refused(400, "too_deep", f"JSON nested deeper than {MAX_DEPTH}", public="the JSON is nested too deep")
+    for _ in range(depth):
         below: list[Any] = []
         for value in level:
             if type(value) is dict:
                 below.extend(v for v in value.values() if type(v) in (dict, list))
             elif type(value) is list:
                 below.extend(v for v in value if type(v) in (dict, list))
+        if not below:
+            return False
         level = below
+    return True

@@ -7,6 +7,7 @@ loop may ring it.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from sensors.audit import AuditReport
@@ -59,6 +60,27 @@ class Lagging(Protocol):
 
     def lag(self) -> float | None:
         """Return the lag in the kind's own unit (documented there: records, seconds); None while unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLag:
+    """How far behind one shard (a partition) is: records, seconds, and when it last succeeded (UTC micros).
+
+    `seconds` is the age of the last record that was read, 0 when none is left to read. None: not known.
+    """
+
+    records: int | None
+    seconds: float | None
+    last_success: int | None
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """What a sensor may offer besides its contract: how far behind each of the shards is that it reads now."""
+
+    def shards(self) -> Mapping[str, ShardLag]:
+        """Return the lag of each shard by name."""
         ...
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.support.aws import Aws, Bucket, running_ministack, running_seaweedfs
 from tests.support.azure import Azurite, running_azurite
 from tests.support.dfs_gateway import running_gateway
+from tests.support.kafka import Kafka, running_kafka
 from tests.support.lake import FileSystem, new_file_system
 
 
@@ -57,3 +58,10 @@ async def filesystem(lake: Azurite) -> AsyncIterator[FileSystem]:
     """An empty file system for one test."""
     async with new_file_system(lake) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    """A Kafka broker."""
+    with running_kafka() as broker:
+        yield broker

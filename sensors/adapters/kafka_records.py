@@ -1,0 +1,311 @@
+"""From records to events: one pass over what a fetch brought, in the order of each partition.
+
+In flow records of one partition, out flow events for those that some filter lets through, dead letters for those that
+cannot be read, and exact numbers of the others. This is the hot path: for a record that no filter lets through there is
+no event, no header is decoded and nothing is awaited.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from sensors.adapters.kafka_formats import BadRecord, Cloud, Decoder, cloud_event
+from sensors.batch import DeadLetter
+from sensors.event import EMPTY, Event, storable_text
+from sensors.headers import HeaderPolicy
+from sensors.ports import Sieve
+from sensors.uid import EVENT, new_uid
+from sensors.w3c import MAX_TRACESTATE, parse_traceparent
+
+TYPE = "kafka.record"
+TOMBSTONE = "tombstone"
+_SUBJECT = 1024  # characters of a key that may be a subject
+_NUL = b"\\u0000"
+_KEY_KEPT = 4096
+
+
+class Raw(Protocol):
+    """A record as the client library gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(slots=True)
+class Harvest:
+    """What one batch is made of; `counts` by outcome, `bytes` of the events' data."""
+
+    events: list[Event] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    records: int = 0
+    bytes: int = 0
+
+    def count(self, outcome: str, n: int = 1) -> None:
+        """Count what became no event."""
+        self.counts[outcome] = self.counts.get(outcome, 0) + n
+
+
+class _Shown:
+    """The record under judgement, as filters may ask for it; one object for all records of a sensor."""
+
+    __slots__ = ("_reader", "content", "incarnation", "raw")
+
+    type = TYPE
+    match = EMPTY
+
+    def __init__(self, reader: "RecordReader") -> None:
+        self._reader = reader
+        self.raw: Any = None
+        self.content: Any = None
+        self.incarnation = 0
+
+    def data(self) -> Any:
+        """Return the content."""
+        return self.content
+
+    @property
+    def id(self) -> str:
+        """The event's id."""
+        return record_id(self.raw, self.incarnation)
+
+    @property
+    def sensor(self) -> str:
+        """The sensor's name."""
+        return self._reader.sensor
+
+    @property
+    def source(self) -> str:
+        """The topic."""
+        return self._reader.source(self.raw.topic)
+
+    @property
+    def subject(self) -> str | None:
+        """The key, when it is text."""
+        return subject_of(self.raw.key)
+
+    @property
+    def time(self) -> int | None:
+        """The record's time, UTC microseconds."""
+        return time_of(self.raw)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Headers, and where the record stands."""
+        return self._reader.attributes(self.raw)
+
+
+class _ShownCloud(_Shown):
+    """A CloudEvent in a record: its own attributes go first."""
+
+    __slots__ = ("cloud",)
+
+    def __init__(self, reader: "RecordReader") -> None:
+        super().__init__(reader)
+        self.cloud: Any = None
+
+    @property
+    def type(self) -> str:  # type: ignore[override]
+        """The CloudEvent's type."""
+        return cast("str", self.cloud.envelope.type)
+
+    @property
+    def source(self) -> str:
+        """The CloudEvent's source."""
+        return cast("str", self.cloud.envelope.source)
+
+    @property
+    def subject(self) -> str | None:
+        """The CloudEvent's subject."""
+        return cast("str | None", self.cloud.envelope.subject)
+
+    @property
+    def time(self) -> int | None:
+        """The CloudEvent's time, else the record's."""
+        at = self.cloud.envelope.time
+        return time_of(self.raw) if at is None else cast("int", at)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Headers, extensions, the CloudEvent's own id, and where the record stands."""
+        return self._reader.attributes(self.raw, self.cloud)
+
+
+class RecordReader:
+    """Reads records of one sensor. `decoder` None reads CloudEvents."""
+
+    def __init__(
+        self, sensor: str, namespace: str, decoder: Decoder | None, *, max_record: int, headers: Sequence[str] | None
+    ) -> None:
+        self.sensor = sensor
+        self._namespace = namespace
+        self._decoder = decoder
+        self._max = max_record
+        self._policy = HeaderPolicy(headers)
+        self._shown = _Shown(self)
+        self._shown_cloud = _ShownCloud(self)
+
+    def source(self, topic: str) -> str:
+        """Return the event source of a topic: its OpenLineage namespace and name."""
+        return f"{self._namespace}/{topic}"
+
+    def read(self, records: Iterable[Raw], incarnation: int, sieve: Sieve, now: int, into: Harvest) -> None:
+        """Read the records of one partition, in order. `now` is UTC microseconds."""
+        if self._decoder is None:
+            self._read_clouds(records, incarnation, sieve, now, into)
+            return
+        decoder, wants, shown, most = self._decoder, sieve.wants, self._shown, self._max
+        content_of = decoder.content
+        shown.incarnation = incarnation
+        unmatched = 0
+        for raw in records:
+            value = raw.value
+            try:
+                if value is None:
+                    content = None
+                elif len(value) > most:
+                    raise _too_large(len(value), most)
+                else:
+                    content = content_of(value)
+                shown.raw, shown.content = raw, content
+                # What may hold a NUL is judged as an event: then it is an error that people see.
+                if not wants(shown) and (value is None or _NUL not in value):
+                    unmatched += 1
+                    continue
+                kept = None if value is None else decoder.kept(value, content)
+            except BadRecord as bad:
+                self._bury(raw, bad, into)
+                continue
+            into.events.append(self._event(raw, shown, kept, decoder.content_type, now))
+            into.bytes += 0 if kept is None else len(kept)
+        if unmatched:
+            into.count("unmatched", unmatched)
+
+    def _read_clouds(self, records: Iterable[Raw], incarnation: int, sieve: Sieve, now: int, into: Harvest) -> None:
+        shown = self._shown_cloud
+        shown.incarnation = incarnation
+        for raw in records:
+            try:
+                if raw.value is not None and len(raw.value) > self._max:
+                    raise _too_large(len(raw.value), self._max)
+                cloud = cloud_event(raw.value, raw.headers)
+            except BadRecord as bad:
+                self._bury(raw, bad, into)
+                continue
+            shown.raw, shown.cloud, shown.content = raw, cloud, cloud.content
+            if not sieve.wants(shown) and _NUL not in (raw.value or b""):
+                into.count("unmatched")
+                continue
+            data = cloud.envelope.data
+            into.events.append(self._event(raw, shown, data, cloud.envelope.content_type, now))
+            into.bytes += 0 if data is None else len(data)
+
+    def _event(self, raw: Raw, shown: _Shown, data: bytes | None, content_type: str | None, now: int) -> Event:
+        parent, state = trace_of(raw.headers)
+        return Event(
+            sensor=self.sensor,
+            id=record_id(raw, shown.incarnation),
+            uid=new_uid(EVENT, now),
+            source=shown.source,
+            type=shown.type,
+            received_at=now,
+            subject=shown.subject,
+            time=shown.time,
+            data=data,
+            content_type=None if data is None else content_type,
+            attributes=shown.attributes,
+            traceparent=parent,
+            tracestate=state,
+        )
+
+    def attributes(self, raw: Raw, cloud: Cloud | None = None) -> Mapping[str, str]:
+        """Return what an event says of its record: headers, extensions, key and place."""
+        kept: dict[str, str] = {}
+        if raw.headers:
+            named: dict[str, list[str]] = {}
+            for name, value in raw.headers:
+                lower = name.lower()
+                if cloud is None or not lower.startswith("ce_"):
+                    named.setdefault(lower, []).append((value or b"").decode("latin-1"))
+            kept = self._policy.attributes(named)
+        if cloud is not None:
+            kept.update(cloud.envelope.extensions)
+            kept["ceid"] = cloud.envelope.id
+        if raw.key is not None:
+            text = _text(raw.key)
+            kept["key"] = base64.b64encode(raw.key[:_KEY_KEPT]).decode() if text is None else text[:_KEY_KEPT]
+            if text is None:
+                kept["key_encoding"] = "base64"
+        if raw.value is None:
+            kept[TOMBSTONE] = "true"
+        kept["topic"] = raw.topic
+        kept["partition"] = str(raw.partition)
+        kept["offset"] = str(raw.offset)
+        return kept
+
+    def _bury(self, raw: Raw, bad: BadRecord, into: Harvest) -> None:
+        into.count("dead")
+        into.letters.append(
+            DeadLetter(
+                bad.reason,
+                str(bad),
+                place_of(raw),
+                (raw.value or b"")[: self._max],
+                self._decoder.content_type if self._decoder is not None else None,
+                attributes=self.attributes(raw),
+            )
+        )
+
+
+def record_id(raw: Raw, incarnation: int) -> str:
+    """Return the event id of a record."""
+    return f"{raw.topic}#{incarnation}/{raw.partition}/{raw.offset}"
+
+
+def place_of(raw: Raw) -> str:
+    """Return where a record stands, for people."""
+    return f"{raw.topic}/{raw.partition}/{raw.offset}"
+
+
+def time_of(raw: Raw) -> int | None:
+    """Return the record's time in UTC microseconds; None when it has none."""
+    return raw.timestamp * 1000 if raw.timestamp >= 0 else None
+
+
+def subject_of(key: bytes | None) -> str | None:
+    """Return a key as a subject: text of a sensible length, else None."""
+    text = None if not key else _text(key)
+    return text if text is not None and len(text) <= _SUBJECT else None
+
+
+def trace_of(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str | None, str | None]:
+    """Return the producer's valid traceparent and its tracestate."""
+    parent = state = None
+    for name, value in headers:
+        if name == "traceparent" and parent is None:
+            parent = (value or b"").decode("latin-1")
+        elif name == "tracestate":
+            state = (value or b"").decode("latin-1")
+    if parse_traceparent(parent) is None or parent is None:
+        return None, None
+    if state is not None and (len(state) > MAX_TRACESTATE or not state.isprintable()):
+        state = None
+    return parent.strip(" \t"), state
+
+
+def _too_large(size: int, most: int) -> BadRecord:
+    return BadRecord("too_large", f"the value has {size} bytes; `max_record` allows {most}")
+
+
+def _text(key: bytes) -> str | None:
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if storable_text(text) else None
