@@ -10,7 +10,7 @@ CAMPAIGNS := $(filter-out conftest test_% _%,$(notdir $(basename $(wildcard test
 OTHER_CAMPAIGNS := $(filter-out crash,$(CAMPAIGNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check fmt bench campaigns crash system-packages azurite $(OTHER_CAMPAIGNS)
+.PHONY: help setup run demo test check fmt bench campaigns crash system-packages azurite apache-kafka $(OTHER_CAMPAIGNS)
 
 help: ## the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -32,7 +32,7 @@ run: setup ## the service with config/quickstart.yaml: SQLite, no account, no se
 demo: setup ## the service, driven by a script that shows runs and their lineage
 	@exec $(PY) -m examples.demo
 
-test: setup system-packages azurite ## the tests, against real servers that they start themselves
+test: setup system-packages azurite apache-kafka ## the tests, against real servers that they start themselves
 	@$(PY) -m pytest -q $(ARGS)
 
 check: setup ## format, lint, types, import law
@@ -45,7 +45,7 @@ fmt: setup ## format, and repair what the linter can repair
 	@.venv/bin/ruff check --fix --quiet . || true
 	@.venv/bin/ruff format .
 
-bench: setup system-packages azurite ## all benchmarks
+bench: setup system-packages azurite apache-kafka ## all benchmarks
 	@$(PY) -m benchmarks all
 
 campaigns: crash $(OTHER_CAMPAIGNS) ## all the long proofs
@@ -61,3 +61,8 @@ system-packages:
 
 azurite: system-packages
 	@./scripts/azurite
+
+kafka: apache-kafka
+
+apache-kafka: system-packages
+	@./scripts/kafka
