@@ -10,7 +10,7 @@ CAMPAIGNS := $(filter-out conftest test_% _%,$(notdir $(basename $(wildcard test
 OTHER_CAMPAIGNS := $(filter-out crash,$(CAMPAIGNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check fmt bench campaigns crash system-packages azurite kafka-broker $(OTHER_CAMPAIGNS)
+.PHONY: help setup run demo test check fmt bench campaigns crash system-packages azurite apache-kafka $(OTHER_CAMPAIGNS)
 
 help: ## the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -32,7 +32,7 @@ run: setup ## the service with config/quickstart.yaml: SQLite, no account, no se
 demo: setup ## the service, driven by a script that shows runs and their lineage
 	@exec $(PY) -m examples.demo
 
-test: setup system-packages azurite kafka-broker ## the tests, against real servers that they start themselves
+test: setup system-packages azurite apache-kafka ## the tests, against real servers that they start themselves
 	@$(PY) -m pytest -q $(ARGS)
 
 check: setup ## format, lint, types, import law
@@ -45,7 +45,7 @@ fmt: setup ## format, and repair what the linter can repair
 	@.venv/bin/ruff check --fix --quiet . || true
 	@.venv/bin/ruff format .
 
-bench: setup system-packages azurite kafka-broker ## all benchmarks
+bench: setup system-packages azurite apache-kafka ## all benchmarks
 	@$(PY) -m benchmarks all
 
 campaigns: crash $(OTHER_CAMPAIGNS) ## all the long proofs
@@ -53,7 +53,7 @@ campaigns: crash $(OTHER_CAMPAIGNS) ## all the long proofs
 crash: setup system-packages ## kill -9 at every step, ROUNDS times
 	@$(PY) -m tests.campaigns.crash --rounds $(ROUNDS)
 
-$(OTHER_CAMPAIGNS): setup system-packages azurite kafka-broker
+$(OTHER_CAMPAIGNS): setup system-packages
 	@$(PY) -m tests.campaigns.$@
 
 system-packages:
@@ -62,5 +62,7 @@ system-packages:
 azurite: system-packages
 	@./scripts/azurite
 
-kafka-broker:
+kafka: apache-kafka
+
+apache-kafka: system-packages
 	@./scripts/kafka

@@ -7,7 +7,8 @@ import pytest
 from tests.support.aws import Aws, Bucket, running_ministack, running_seaweedfs
 from tests.support.azure import Azurite, running_azurite
 from tests.support.dfs_gateway import running_gateway
-from tests.support.kafka import Kafka, running_kafka
+from tests.support.kafka import Kafka, need_apache, running_kafka
+from tests.support.kafka_apache import Cluster, running_cluster
 from tests.support.lake import FileSystem, new_file_system
 
 
@@ -62,6 +63,28 @@ async def filesystem(lake: Azurite) -> AsyncIterator[FileSystem]:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Kafka]:
-    """A Kafka broker."""
-    with running_kafka() as broker:
-        yield broker
+    """A broker: Apache Kafka where it can be had."""
+    with running_kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(kafka: Kafka) -> Kafka:
+    """Apache Kafka itself; without it the test is skipped with a sentence, or fails with it where it is required."""
+    need_apache(kafka.name)
+    return kafka
+
+
+@pytest.fixture(scope="session")
+def kafka_nodes() -> Iterator[Cluster]:
+    """Three nodes of Apache Kafka."""
+    need_apache()
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_cluster(kafka_nodes: Cluster) -> Iterator[Cluster]:
+    """Three nodes of Apache Kafka, which a test may stop, kill and pause; afterwards all run again."""
+    yield kafka_nodes
+    kafka_nodes.repair()

@@ -1,308 +1,310 @@
-"""Kafka for tests: Apache Kafka from Maven where Java is, else the broker that comes as a package.
+"""A Kafka broker for tests, and what a test does to it from outside.
 
-`running_kafka` starts one broker, `running_cluster` three that are controllers as well; both on free loopback ports,
-with their logs below a temporary folder, ended by process group. `TIDEGATE_TEST_KAFKA=host:port` names a broker that
-runs already and is used instead of starting one.
+Which broker: `TIDEGATE_TEST_KAFKA=host:port` when set; else Apache Kafka (`tests.support.kafka_apache`), when Java and
+Maven are here; else noida-db, one binary from PyPI (ready in 0.02 s), which never evicts a killed member of a group.
+What flows out is a `Kafka` with its addresses, and `Topic`s with names of their own, deleted after their test.
 
-Apache Kafka 4.1 in KRaft mode: `kafka.tools.StorageTool format`, then `kafka.Kafka`, a heap of 384 MiB, the serial
-collector, the quick compiler (`-XX:TieredStopAtLevel=1`): ready after about 3 s with 370 MB; three of them after 6 s.
+    async with kafka.topic(partitions=3) as topic:
+        [(partition, offset), …] = await topic.produce([b"{}", Record(b"x", key=b"k")])
+
+Tests of what only the real broker does carry the mark `apache_kafka` and take the fixture of that name: where it cannot
+be had they are skipped with a sentence, unless `TIDEGATE_REQUIRE` names `apache_kafka`: then they fail with it.
 """
 
 import asyncio
-import base64
 import contextlib
+import importlib.util
 import os
-import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.errors import KafkaError
-from aiokafka.structs import TopicPartition
-
+from tests.support.kafka_apache import PASSWORD, USER, KafkaMissing, Node, install, living, running_node
 from tests.support.postgres import free_port
 
-ROOT = Path(__file__).parents[2]
-JARS = ROOT / "build" / "kafka"
-APACHE_MISSING = (
-    "Apache Kafka is not installed: it needs Java 17 and Maven (`apt-get install default-jdk maven`), then "
-    "`make kafka-broker`; or leave these tests out with `-m 'not apache_kafka'`."
-)
-_JAVA = ("java", "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
+Name = Literal["apache", "noida", "given"]
+_SLOW = 30.0  # seconds until something that a broker was asked for counts as not done
 
 
-class KafkaMissing(Exception):
-    """There is no such broker to test against; the sentence says how to get it."""
+@dataclass(frozen=True)
+class Record:
+    """One record to produce. `partition` None lets the producer choose, `timestamp` is in milliseconds."""
 
-
-@dataclass
-class Node:
-    """One broker process: it can be killed and started again on its data."""
-
-    port: int
-    command: Sequence[str]
-    log: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def address(self) -> str:
-        """Return host and port."""
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it; readiness is another question."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, **self.environment},
-            )
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, softly or hard, and wait for that."""
-        if self.process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, how)
-        try:
-            self.process.wait(15.0)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(15.0)
-        self.process = None
+    value: bytes | None
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp: int | None = None
 
 
 @dataclass(frozen=True)
 class Kafka:
-    """Brokers that run. `apache` says whether it is Apache Kafka itself; `nodes` are its processes."""
+    """A running broker. `bootstrap` is its plain address; the others are None where the broker has no such listener.
 
+    `certificates` is a folder with `ca.pem`, and `client.crt` and `client.key` (of the same authority).
+    """
+
+    name: Name
     bootstrap: str
-    apache: bool
-    nodes: Sequence[Node] = ()
-    copies: int = 1
-
-    @property
-    def brokers(self) -> list[str]:
-        """Return the addresses as the sensor's option."""
-        return self.bootstrap.split(",")
+    pid: int | None = None
+    sasl: str | None = None
+    ssl: str | None = None
+    sasl_ssl: str | None = None
+    certificates: Path | None = None
+    user: str = USER
+    password: str = PASSWORD
 
     @contextlib.asynccontextmanager
     async def admin(self) -> AsyncIterator[Any]:
-        """Open an administrator."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
+        """Open aiokafka's admin client."""
+        from aiokafka.admin import AIOKafkaAdminClient
+
+        client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await client.start()
         try:
-            yield admin
+            yield client
         finally:
-            await admin.close()
-
-    async def topic(self, partitions: int = 1, name: str | None = None, **configs: str) -> str:
-        """Make a topic and return its name, once it can be used."""
-        name = name or f"t-{uuid.uuid4().hex[:12]}"
-        async with self.admin() as admin:
-            new = NewTopic(name, partitions, self.copies, topic_configs=configs)
-            answer = await admin.create_topics([new])
-            errors = [error for error in answer.topic_errors if error[1]]
-            assert not errors, errors
-        await self.settled(name, partitions)
-        return name
-
-    async def settled(self, topic: str, partitions: int) -> None:
-        """Wait until all partitions of a topic have a leader."""
-        async with self.admin() as admin, asyncio.timeout(20.0):
-            while True:
-                (found,) = await admin.describe_topics([topic])
-                led = [one for one in found["partitions"] if one["leader"] >= 0 and not one["error_code"]]
-                if not found["error_code"] and len(led) >= partitions:
-                    return
-                await asyncio.sleep(0.05)
-
-    async def remove(self, topic: str) -> None:
-        """Delete a topic and wait until it is gone."""
-        async with self.admin() as admin, asyncio.timeout(20.0):
-            await admin.delete_topics([topic])
-            while topic in await admin.list_topics():
-                await asyncio.sleep(0.05)
-
-    async def grow(self, topic: str, partitions: int) -> None:
-        """Give a topic more partitions."""
-        async with self.admin() as admin:
-            await admin.create_partitions({topic: NewPartitions(partitions)})
-        await self.settled(topic, partitions)
-
-    async def expire(self, topic: str, before: Mapping[int, int]) -> None:
-        """Delete records before an offset of each partition, as retention does."""
-        async with self.admin() as admin:
-            records = {TopicPartition(topic, p): RecordsToDelete(before_offset=at) for p, at in before.items()}
-            await admin.delete_records(records)
+            await client.close()
 
     @contextlib.asynccontextmanager
-    async def producer(self, **more: Any) -> AsyncIterator[Any]:
-        """Open a producer that waits for all copies."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all", **more)
+    async def topic(
+        self, partitions: int = 1, *, name: str = "", replicas: int = 0, **settings: Any
+    ) -> "AsyncIterator[Topic]":
+        """Make a topic (`settings` as `retention_ms=1000`); delete it afterwards, if it is still there.
+
+        `replicas` 0 is one on each broker of `bootstrap`.
+        """
+        topic = Topic(self, name or f"t-{uuid.uuid4().hex[:16]}")
+        await topic.create(partitions, replicas=replicas, **settings)
+        try:
+            yield topic
+        finally:
+            await topic.delete(missing_ok=True)
+
+    async def committed(self, group: str) -> Mapping[tuple[str, int], int]:
+        """Return the offsets that a group has committed, by topic and partition."""
+        async with self.admin() as admin:
+            offsets = await admin.list_consumer_group_offsets(group)
+        return {(at.topic, at.partition): found.offset for at, found in offsets.items() if found.offset >= 0}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of one test."""
+
+    kafka: Kafka
+    name: str
+    _made: set[int] = field(default_factory=set, compare=False)
+
+    async def create(self, partitions: int = 1, *, replicas: int = 0, **settings: Any) -> None:
+        """Create it, also when one of this name is being deleted; returns when all partitions have a leader."""
+        from aiokafka.admin import NewTopic
+
+        configs = {name.replace("_", "."): str(value) for name, value in settings.items()}
+        copies = replicas or len(self.kafka.bootstrap.split(","))
+        new = NewTopic(self.name, partitions, copies, topic_configs=configs)
+        end = time.monotonic() + _SLOW
+        async with self.kafka.admin() as admin:
+            while code := (await admin.create_topics([new])).topic_errors[0][1]:
+                _check(code, 36, end, f"topic {self.name} cannot be created")
+                await asyncio.sleep(0.05)
+            await self._led(admin, partitions)
+
+    async def delete(self, *, missing_ok: bool = False) -> None:
+        """Delete it."""
+        async with self.kafka.admin() as admin:
+            ((_, code),) = (await admin.delete_topics([self.name])).topic_error_codes
+        if code and not (missing_ok and code == 3):
+            raise RuntimeError(f"topic {self.name} cannot be deleted: {_error(code)}")
+
+    async def add_partitions(self, total: int) -> None:
+        """Raise the number of partitions; returns when all have a leader."""
+        from aiokafka.admin import NewPartitions
+
+        async with self.kafka.admin() as admin:
+            await admin.create_partitions({self.name: NewPartitions(total)})
+            await self._led(admin, total)
+
+    async def delete_records(self, before: Mapping[int, int]) -> None:
+        """Let the log of each partition begin at this offset, as retention does."""
+        from aiokafka import TopicPartition
+        from aiokafka.admin import RecordsToDelete
+
+        records = {TopicPartition(self.name, partition): RecordsToDelete(to) for partition, to in before.items()}
+        async with self.kafka.admin() as admin:
+            await admin.delete_records(records)
+
+    async def produce(self, records: Sequence[Record | bytes | None], **options: Any) -> list[tuple[int, int]]:
+        """Produce with acks of all replicas; return (partition, offset) of each. `options` are aiokafka's."""
+        async with self.producer(**options) as producer:
+            return [await sent for sent in [await self.send(producer, record) for record in records]]
+
+    async def send(self, producer: Any, record: Record | bytes | None) -> "asyncio.Task[tuple[int, int]]":
+        """Hand a record to an open producer; the task ends with (partition, offset) when it is acknowledged."""
+        given = record if isinstance(record, Record) else Record(record)
+        future = await producer.send(
+            self.name,
+            given.value,
+            key=given.key,
+            partition=given.partition,
+            timestamp_ms=given.timestamp,
+            headers=list(given.headers),
+        )
+        return asyncio.ensure_future(_place(future))
+
+    @contextlib.asynccontextmanager
+    async def producer(self, **options: Any) -> AsyncIterator[Any]:
+        """Open aiokafka's producer, idempotent unless told otherwise."""
+        from aiokafka import AIOKafkaProducer
+
+        chosen = {"acks": "all", "enable_idempotence": True, "max_request_size": 64 << 20, **options}
+        producer = AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap, **chosen)
         await producer.start()
         try:
             yield producer
         finally:
             await producer.stop()
 
-    async def send(self, topic: str, values: Sequence[bytes | None], partition: int = 0, **more: Any) -> list[int]:
-        """Write records; return their offsets. `more` are key, headers, timestamp_ms."""
-        async with self.producer() as producer:
-            sent = [await producer.send(topic, value, partition=partition, **more) for value in values]
-            return [(await one).offset for one in sent]
+    async def ends(self) -> dict[int, int]:
+        """Return the end of each partition's log: the offset that the next record will have."""
+        return await self._offsets("end_offsets")
 
+    async def begins(self) -> dict[int, int]:
+        """Return the first offset of each partition's log."""
+        return await self._offsets("beginning_offsets")
 
-def install_apache() -> bool:
-    """Say whether Apache Kafka is there, after installing it if that is possible."""
-    if not JARS.exists() and shutil.which("java") and shutil.which("mvn"):
-        subprocess.run([str(ROOT / "scripts" / "kafka")], check=False, cwd=ROOT)
-    return JARS.exists() and shutil.which("java") is not None
+    async def _offsets(self, ask: str) -> dict[int, int]:
+        from aiokafka import AIOKafkaConsumer, TopicPartition
 
-
-def _settings(folder: Path, number: int, port: int, voters: Mapping[int, int], more: Mapping[str, str]) -> Path:
-    copies = str(min(3, len(voters)))
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": str(number),
-        "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{p}" for n, p in voters.items()),
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{voters[number]}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,"
-        "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
-        "controller.listener.names": "CONTROLLER",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "log.dirs": str(folder / "data"),
-        "offsets.topic.replication.factor": copies,
-        "offsets.topic.num.partitions": "4",
-        "transaction.state.log.replication.factor": copies,
-        "transaction.state.log.min.isr": str(max(1, int(copies) - 1)),
-        "transaction.state.log.num.partitions": "4",
-        "min.insync.replicas": str(max(1, int(copies) - 1)),
-        "default.replication.factor": copies,
-        "group.initial.rebalance.delay.ms": "0",
-        "group.min.session.timeout.ms": "1000",
-        "auto.create.topics.enable": "false",
-        "log.retention.check.interval.ms": "1000",
-        "num.network.threads": "2",
-        "num.io.threads": "4",
-        **more,
-    }
-    file = folder / "server.properties"
-    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    return file
-
-
-def _apache(folder: Path, count: int, more: Mapping[str, str], extra: str = "") -> list[Node]:
-    voters = {n + 1: free_port() for n in range(count)}
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    nodes = []
-    for number in voters:
-        home, port = folder / str(number), free_port()
-        home.mkdir()
-        settings = _settings(home, number, port, voters, more)
-        formatted = subprocess.run(
-            [*_JAVA, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings), *extra.split()],
-            capture_output=True,
-            check=False,
-        )
-        if formatted.returncode:
-            raise KafkaMissing(f"Apache Kafka cannot format its folder: {formatted.stderr.decode()[-500:]}")
-        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
-        command = [*_JAVA[:1], quiet, *_JAVA[1:], "kafka.Kafka", str(settings)]
-        nodes.append(Node(port, command, home / "log"))
-    return nodes
-
-
-def _packaged(folder: Path) -> list[Node]:
-    import noida_db
-
-    port = free_port()
-    program = Path(str(noida_db.__file__)).parent / "noida-db"
-    command = [str(program), "start", "--only", "kafka", "--kafka-port", str(port), "--host", "127.0.0.1"]
-    return [Node(port, [*command, "--data-dir", str(folder / "data")], folder / "log")]
-
-
-async def _ready(bootstrap: str, count: int) -> None:
-    async with asyncio.timeout(60.0):
-        while True:
-            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)
-            try:
-                await admin.start()
-                if len((await admin.describe_cluster())["brokers"]) >= count:
-                    return
-            except (KafkaError, OSError, TimeoutError):
-                pass
-            finally:
-                with contextlib.suppress(Exception):
-                    await admin.close()
-            await asyncio.sleep(0.1)
-
-
-@contextlib.contextmanager
-def _running(nodes: Sequence[Node], *, apache: bool) -> Iterator[Kafka]:
-    kafka = Kafka(",".join(node.address for node in nodes), apache, nodes, min(3, len(nodes)))
-    try:
-        for node in nodes:
-            node.start()
+        async with self.kafka.admin() as admin:
+            (described,) = await admin.describe_topics([self.name])
+        parts = [TopicPartition(self.name, each["partition"]) for each in described["partitions"]]
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap, enable_auto_commit=False)
+        await consumer.start()
         try:
-            asyncio.run(_ready(kafka.bootstrap, len(nodes)))
-        except TimeoutError:
-            told = nodes[0].log.read_text(errors="replace")[-1000:]
-            raise KafkaMissing(f"the broker did not become ready: {told}") from None
-        yield kafka
-    finally:
-        for node in nodes:
-            node.stop(signal.SIGKILL)
+            found = await getattr(consumer, ask)(parts)
+        finally:
+            await consumer.stop()
+        return {at.partition: int(offset) for at, offset in sorted(found.items())}
+
+    async def _led(self, admin: Any, partitions: int) -> None:
+        end = time.monotonic() + _SLOW
+        while True:
+            (described,) = await admin.describe_topics([self.name])
+            led = [each for each in described["partitions"] if each["leader"] >= 0 and not each["error_code"]]
+            if len(led) >= partitions:
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(f"topic {self.name} has {len(led)} led partitions instead of {partitions}")
+            await asyncio.sleep(0.02)
+
+
+async def _place(future: Any) -> tuple[int, int]:
+    metadata = await future
+    return metadata.partition, metadata.offset
+
+
+def _check(code: int, passing: int, end: float, what: str) -> None:
+    """Raise unless the error is one that passes, in time."""
+    if code != passing or time.monotonic() > end:
+        raise RuntimeError(f"{what}: {_error(code)}")
+
+
+def _error(code: int) -> str:
+    from aiokafka.errors import for_code
+
+    return str(for_code(code).__name__)
 
 
 @contextlib.contextmanager
-def running_kafka(more: Mapping[str, str] | None = None, *, apache: bool = False, extra: str = "") -> Iterator[Kafka]:
-    """Run one broker: Apache Kafka if it can be had (`apache`: or none), with `more` settings of its own."""
-    named = os.environ.get("TIDEGATE_TEST_KAFKA")
-    if named and not apache and more is None:
-        yield Kafka(named, apache=True)
-        return
-    there = install_apache()
-    if apache and not there:
-        raise KafkaMissing(APACHE_MISSING)
-    with tempfile.TemporaryDirectory(prefix="tidegate-kafka-") as folder:
-        nodes = _apache(Path(folder), 1, more or {}, extra) if there else _packaged(Path(folder))
-        with _running(nodes, apache=there) as kafka:
-            yield kafka
+def running_kafka() -> Iterator[Kafka]:
+    """Give a broker: the one that is named, Apache Kafka, or noida-db. Raises KafkaMissing."""
+    given = os.environ.get("TIDEGATE_TEST_KAFKA")
+    with contextlib.ExitStack() as stack:
+        if given:
+            if not living(given):
+                raise KafkaMissing(
+                    f"TIDEGATE_TEST_KAFKA names {given}, where no broker answers: start it, or unset it."
+                )
+            yield Kafka("given", given)
+            return
+        try:
+            install()
+        except KafkaMissing:
+            if required():
+                raise
+            yield stack.enter_context(running_noida())
+        else:
+            yield of_node(stack.enter_context(running_node()))
+
+
+def required() -> bool:
+    """Say whether tests of Apache Kafka must run here."""
+    return "apache_kafka" in os.environ.get("TIDEGATE_REQUIRE", "").replace(",", " ").split()
+
+
+def need_apache(name: Name = "noida") -> None:
+    """Skip the test when only another broker (`name`) can be had; where it is required, fail with the sentence."""
+    import pytest
+
+    if name == "noida":
+        try:
+            install()
+        except KafkaMissing as error:
+            if required():
+                raise
+            pytest.skip(str(error))
+
+
+def of_node(node: Node) -> Kafka:
+    """Describe a lone node of Apache Kafka."""
+    assert node.process is not None
+    where = node.addresses
+    return Kafka(
+        "apache",
+        where["PLAINTEXT"],
+        node.process.pid,
+        where["SASL_PLAINTEXT"],
+        where["SSL"],
+        where["SASL_SSL"],
+        node.folder,
+    )
 
 
 @contextlib.contextmanager
-def running_cluster() -> Iterator[Kafka]:
-    """Run three brokers with three copies of everything, of which two must have a record before it is acknowledged."""
-    if not install_apache():
-        raise KafkaMissing(APACHE_MISSING)
-    with (
-        tempfile.TemporaryDirectory(prefix="tidegate-kafka-") as folder,
-        _running(_apache(Path(folder), 3, {}), apache=True) as kafka,
-    ):
-        yield kafka
-
-
-def main() -> None:
-    """Run one broker until the input ends, and say where it is: for trying things by hand."""
-    started = time.monotonic()
-    with running_kafka() as kafka:
-        print(kafka.bootstrap, f"after {time.monotonic() - started:.1f} s", flush=True)
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()
+def running_noida() -> Iterator[Kafka]:
+    """Run noida-db's Kafka on a free loopback port. Raises KafkaMissing."""
+    found = importlib.util.find_spec("noida_db")
+    if found is None or found.origin is None:
+        raise KafkaMissing("there is no Kafka to test against: run `make setup` (noida-db) or `make apache-kafka`.")
+    address = f"127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory(prefix="tidegate-noida-", ignore_cleanup_errors=True) as folder:
+        log = Path(folder) / "log"
+        where = ["--host", "127.0.0.1", "--kafka-port", address.rpartition(":")[2], "--data-dir", folder]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [str(Path(found.origin).parent / "noida-db"), "start", "--only", "kafka", *where],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+        try:
+            end = time.monotonic() + 20
+            while not living(address):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"noida-db does not serve: {log.read_text()[-2000:]}")
+                time.sleep(0.01)  # asking again is the only way to know
+            yield Kafka("noida", address, process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sensors.kinds.kafka import KIND
 from sensors.ports import Prefilter, WantsAll
 from sensors.runner import RunnerPorts, RunnerSettings, SensorRunner
 from sensors.testing import FakeInbox, eventually
-from tests.support.kafka import Kafka
+from tests.support.kafka import Kafka, Record, Topic
 
 SENSOR = "payments"
 
@@ -33,7 +34,7 @@ class KafkaBench:
     def sensor(self, **more: Any) -> KafkaSensor:
         """Make a sensor."""
         given = {
-            "brokers": self.kafka.brokers,
+            "brokers": self.kafka.bootstrap.split(","),
             "start": "beginning",
             "session_timeout": 1.5,
             "group": f"g-{id(self.inbox)}",
@@ -72,3 +73,24 @@ class KafkaBench:
 
         stored = self.inbox._cursors.get(SENSOR, {})
         return {shard: read_position(cursor).next for shard, cursor in stored.items() if "/" in shard}
+
+
+async def made(kafka: Kafka, partitions: int = 1, name: str = "") -> str:
+    """Make a topic that outlives the test; return its name."""
+    topic = Topic(kafka, name or f"t-{uuid.uuid4().hex[:12]}")
+    await topic.create(partitions)
+    return topic.name
+
+
+async def send(
+    kafka: Kafka,
+    topic: str,
+    values: Sequence[bytes | None],
+    partition: int = 0,
+    *,
+    key: bytes | None = None,
+    headers: Sequence[tuple[str, bytes]] = (),
+    timestamp: int | None = None,
+) -> None:
+    """Write records, and wait until all are there."""
+    await Topic(kafka, topic).produce([Record(value, key, partition, headers, timestamp) for value in values])
