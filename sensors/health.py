@@ -5,7 +5,8 @@ into states and tells the observer: every state once, and every change between h
 when a pause lies in between.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from sensors.batch import Batch
@@ -17,11 +18,24 @@ PauseMode = Literal["hold", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
+class ShardLag:
+    """How far behind one shard (a partition) is: records, seconds, and when it last succeeded (UTC micros).
+
+    `seconds` is the age of the last record that was read, 0 when none is left to read. None: not known.
+    """
+
+    records: int | None
+    seconds: float | None
+    last_success: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SensorHealth:
     """A sensor's health at one moment. Moments are UTC microseconds; totals count since this process started.
 
     `reason` is a sentence (empty when there is nothing to say); `since` is when the state began; `last_success` is the
-    last read, or accepted request, whose batch is durable (also an empty one); `lag` is in the kind's own unit.
+    last read, or accepted request, whose batch is durable (also an empty one); `lag` is in the kind's own unit, and
+    `shards` tell it of each shard that is read here.
     """
 
     state: State
@@ -32,6 +46,7 @@ class SensorHealth:
     errors: int
     lag: float | None = None
     pause: PauseMode | None = None
+    shards: Mapping[str, ShardLag] = field(default_factory=dict)
 
 
 class RunnerObserver(Protocol):
@@ -96,10 +111,18 @@ class HealthKeeper:
         """Return the state now."""
         return self._state
 
-    def snapshot(self, lag: float | None = None) -> SensorHealth:
+    def snapshot(self, lag: float | None = None, shards: Mapping[str, ShardLag] | None = None) -> SensorHealth:
         """Return the health now."""
         return SensorHealth(
-            self._state, self._reason, self._since, self._last_success, self.events, self.errors, lag, self.pause
+            self._state,
+            self._reason,
+            self._since,
+            self._last_success,
+            self.events,
+            self.errors,
+            lag,
+            self.pause,
+            shards or {},
         )
 
     def succeeded(self, trouble: str | None = None) -> None:

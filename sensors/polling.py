@@ -7,12 +7,12 @@ loop may ring it.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from sensors.audit import AuditReport
 from sensors.batch import Batch, Cursor
 from sensors.clock import Clock
+from sensors.health import ShardLag
 from sensors.ports import Lookup
 
 
@@ -61,18 +61,6 @@ class Lagging(Protocol):
     def lag(self) -> float | None:
         """Return the lag in the kind's own unit (documented there: records, seconds); None while unknown."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ShardLag:
-    """How far behind one shard (a partition) is: records, seconds, and when it last succeeded (UTC micros).
-
-    `seconds` is the age of the last record that was read, 0 when none is left to read. None: not known.
-    """
-
-    records: int | None
-    seconds: float | None
-    last_success: int | None
 
 
 @runtime_checkable

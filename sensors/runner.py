@@ -22,7 +22,7 @@ from sensors.batch import Batch, DeadLetter
 from sensors.clock import Clock
 from sensors.errors import BackOff, BadPayload, Exhausted, NotConnected
 from sensors.health import HealthKeeper, NoObserver, PauseMode, RunnerObserver, SensorHealth
-from sensors.polling import Alarm, Auditable, Lagging, Pollable, Troubled
+from sensors.polling import Alarm, Auditable, Lagging, Pollable, Sharded, Troubled
 from sensors.ports import Inbox, Lookup, Prefilter, Stored, Unavailable, WantsAll
 from sensors.sensor import Sensor
 
@@ -91,10 +91,12 @@ class SensorRunner:
     @property
     def health(self) -> SensorHealth:
         """Return the health now."""
-        lag = None
+        lag, shards = None, None
         if self._connected and isinstance(self._sensor, Lagging):
             lag = self._sensor.lag()
-        return self._keeper.snapshot(lag)
+        if self._connected and isinstance(self._sensor, Sharded):
+            shards = self._sensor.shards()
+        return self._keeper.snapshot(lag, shards)
 
     def stop(self) -> None:
         """Stop softly: a read that waits is given up, a batch in hand is made durable; then `run` returns."""

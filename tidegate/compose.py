@@ -144,6 +144,7 @@ async def _compose(
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
     fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
+    instruments.lags(fleet.lags)
     parts = Parts(
         store=store,
         rules=rules,

@@ -214,6 +214,10 @@ class Fleet:
         finally:
             self._auditing.discard(name)
 
+    def lags(self) -> Mapping[str, SensorHealth]:
+        """Return the health of every pull sensor, for those who measure how far behind they are."""
+        return {name: running.runner.health for name, running in self._running.items()}
+
     def health(self) -> Mapping[str, Mapping[str, Any]]:
         """Return every sensor's health as plain data."""
         found = {
@@ -246,6 +250,15 @@ def _health(kind: str, health: SensorHealth) -> Mapping[str, Any]:
         "events": health.events,
         "errors": health.errors,
         "lag": health.lag,
+        "shards": [
+            {
+                "shard": shard,
+                "records": lag.records,
+                "seconds": lag.seconds,
+                "last_success": rfc3339(lag.last_success),
+            }
+            for shard, lag in sorted(health.shards.items())
+        ],
         "paused": health.pause,
     }
 

@@ -29,7 +29,7 @@ from sensors.adapters.kafka_security import security
 from sensors.batch import Batch, Cursor
 from sensors.clock import Clock
 from sensors.errors import NotConnected
-from sensors.polling import ShardLag
+from sensors.health import ShardLag
 from sensors.ports import Lookup, Prefilter, WantsAll
 
 _WAIT = 1000  # milliseconds that a fetch waits for the first record

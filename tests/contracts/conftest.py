@@ -1,8 +1,10 @@
 """The stores that the contract is tested on, and the servers that sensors are tried against."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.support.aws import running_ministack
 from tests.support.azure import running_azurite
 from tests.support.dfs_gateway import running_gateway
+from tests.support.kafka import Topic, running_kafka
 from tests.support.postgres import Server, fresh_database, running_server, wipe
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
@@ -83,3 +86,14 @@ def lake_place(tmp_path: Path) -> Iterator[None]:
         (tmp_path / "place.json").write_text(json.dumps(place))
         yield
         service.delete_file_system(name)
+
+
+@pytest.fixture
+def kafka_place(tmp_path: Path) -> Iterator[None]:
+    """An empty topic, written down for the case of `kafka`."""
+    with running_kafka() as kafka:
+        topic = Topic(kafka, f"t-{uuid.uuid4().hex[:16]}")
+        with ThreadPoolExecutor(1) as aside:  # the test that asks has a loop of its own
+            aside.submit(lambda: asyncio.run(topic.create())).result()
+        (tmp_path / "place.json").write_text(json.dumps({"brokers": [kafka.bootstrap], "topics": [topic.name]}))
+        yield

@@ -57,6 +57,20 @@ _NO_LAKE = {
 }
 
 
+_NO_KAFKA = {
+    "brokers": ["127.0.0.1:9"],
+    "topics": ["orders"],
+    "sasl": {"mechanism": "PLAIN", "username": "somebody", "password": "secret"},
+}
+
+
+async def _produce(folder: Path) -> None:
+    from tests.support.kafka import Kafka, Topic
+
+    place = _place(folder, {})
+    await Topic(Kafka("given", place["brokers"][0]), place["topics"][0]).produce([b'{"id": 1}'])
+
+
 async def _put(folder: Path) -> None:
     from tests.support.aws import make_client
 
@@ -107,6 +121,20 @@ CASES: dict[str, Case] = {
             {"filesystem": "raw"},
             {"filesystem": "Raw_", "start": "now"},
             {"filesystem": "raw", "start": "now", "path": "a/", "prefix": "b/"},
+        ),
+    ),
+    "kafka": Case(
+        options=lambda folder: _place(folder, _NO_KAFKA),
+        stimulate=_produce,
+        place="kafka_place",
+        bad=(
+            {"brokers": ["localhost:9092"], "start": "now"},
+            {"brokers": ["localhost:9092"], "topics": ["t"]},
+            {"brokers": ["localhost:9092"], "topics": ["t"], "pattern": "t.*", "start": "now"},
+            {"brokers": ["kafka://localhost"], "topics": ["t"], "start": "now"},
+            {"brokers": ["localhost:9092"], "topics": ["t"], "start": "now", "format": "avro"},
+            {"brokers": ["localhost:9092"], "pattern": "(", "start": "now"},
+            {"brokers": ["localhost:9092"], "topics": ["t"], "start": "now", "sasl": {"mechanism": "PLAIN"}},
         ),
     ),
 }

@@ -148,6 +148,15 @@ class DeadLetterDetail(DeadLetterRow):
     size: int
 
 
+class Shard(Model):
+    """How far behind one shard (a partition of a topic) is that this process reads."""
+
+    shard: str
+    records: int | None = Field(description="Records still to be read.")
+    seconds: float | None = Field(description="Age of the last record that was read; 0 when none is left.")
+    last_success: Moment | None
+
+
 class Health(Model):
     """How a sensor is. Totals count since the process started; `lag` is in the kind's own unit."""
 
@@ -159,6 +168,7 @@ class Health(Model):
     errors: int
     lag: float | None
     pause: str | None
+    shards: list[Shard]
 
 
 class SensorRow(Model):

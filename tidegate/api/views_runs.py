@@ -10,7 +10,7 @@ from pipelines.pipeline import PipelineDef
 from pipelines.run import Run, TaskRun
 from sensors.event import Event
 from sensors.w3c import parse_traceparent
-from tidegate.api.models import Health, RunRuleView, SensorRow, SourceView, TriggerRow
+from tidegate.api.models import Health, RunRuleView, SensorRow, Shard, SourceView, TriggerRow
 from tidegate.api.models_runs import (
     DatasetRow,
     Edge,
@@ -185,7 +185,15 @@ def health_view(health: Mapping[str, Any] | None, *, enabled: bool) -> Health:
     if health is None:
         state, reason = ("stopped", "it is not running") if enabled else ("disabled", "")
         return Health(
-            state=state, reason=reason, since=None, last_success=None, events=0, errors=0, lag=None, pause=None
+            state=state,
+            reason=reason,
+            since=None,
+            last_success=None,
+            events=0,
+            errors=0,
+            lag=None,
+            pause=None,
+            shards=[],
         )
     return Health(
         state=str(health.get("state", "starting")),
@@ -195,6 +203,7 @@ def health_view(health: Mapping[str, Any] | None, *, enabled: bool) -> Health:
         events=int(health.get("events", 0)),
         errors=int(health.get("errors", 0)),
         lag=health.get("lag"),
+        shards=[Shard(**shard) for shard in health.get("shards", ())],
         pause=health.get("paused", health.get("pause")),
     )
 

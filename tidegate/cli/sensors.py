@@ -43,14 +43,44 @@ def _show(data: Any, items: list[dict[str, Any]], *, json: bool) -> None:
                 out.line(item["kind"], out.words(item["path"] or "", "dim")),
                 out.state(health["state"]),
                 out.age(health["last_success"]),
+                _behind(health),
                 seen,
                 why,
             )
         )
-    has_reason = any(item["health"]["reason"] for item in items)
-    columns = ("!sensor", "kind", "!health", "!last success", "seen", "why")
-    width = len(columns) if has_reason else len(columns) - 1
-    out.show(out.table(columns[:width], [row[:width] for row in rows], "no sensor is configured"))
+    shown = [0, 1, 2, 3, *([4] if any(row[4] for row in rows) else []), 5]
+    if any(item["health"]["reason"] for item in items):
+        shown.append(6)
+    columns = ("!sensor", "kind", "!health", "!last success", "behind", "seen", "why")
+    table = out.table([columns[n] for n in shown], [[row[n] for n in shown] for row in rows], "no sensor is configured")
+    out.show(table)
+    for item in items:
+        if len(items) == 1 and item["health"]["shards"]:
+            out.show(_shards(item["health"]["shards"]))
+
+
+def _behind(health: dict[str, Any]) -> str:
+    """Say how far a sensor is behind: records where it reads shards, else its own unit."""
+    lag = health["lag"]
+    if lag is None:
+        return ""
+    times = [shard["seconds"] for shard in health["shards"] if shard["seconds"]]
+    return f"{lag:,.0f}" + (f" ({max(times):,.0f} s)" if lag and times else "")
+
+
+def _shards(shards: list[dict[str, Any]]) -> Any:
+    from tidegate.cli import out
+
+    rows = [
+        (
+            shard["shard"],
+            "" if shard["records"] is None else f"{shard['records']:,}",
+            "" if shard["seconds"] is None else f"{shard['seconds']:,.0f} s",
+            out.age(shard["last_success"]),
+        )
+        for shard in shards
+    ]
+    return out.table(("!shard", "records behind", "age of the last read", "!last success"), rows, "")
 
 
 @app.command()

@@ -6,10 +6,12 @@ names and fixed words, never uids, keys or anything a sender chose.
 
 from collections.abc import Callable, Mapping
 
+from sensors.health import SensorHealth, ShardLag
 from tidegate.telemetry.metrics import RUN_BUCKETS, SIZE_BUCKETS, Metrics
 from tidegate.telemetry.model import Shape, known_method
 
 _NONE = Shape()
+_MOST_SHARDS = 1_000
 _STATES = ("starting", "healthy", "unhealthy", "paused", "stopped")
 
 
@@ -163,6 +165,39 @@ class Instruments:
         gauge = self.metrics.observed_gauge
         gauge("tidegate.store.backlog", "Items that wait for a commit.", "{item}", (), lambda: {(): observe()[0]})
         gauge("tidegate.store.backlog.size", "Bytes that wait for a commit.", "By", (), lambda: {(): observe()[1]})
+
+    def lags(self, observe: Callable[[], Mapping[str, SensorHealth]]) -> None:
+        """Name who knows how far behind sensors are, in all and by shard (a partition); the first 1,000 of each."""
+
+        def of(pick: Callable[[ShardLag], float | None]) -> Callable[[], dict[tuple[str, ...], float]]:
+            def points() -> dict[tuple[str, ...], float]:
+                found: dict[tuple[str, ...], float] = {}
+                for sensor, health in observe().items():
+                    for shard in sorted(health.shards)[:_MOST_SHARDS]:
+                        value = pick(health.shards[shard])
+                        if value is not None:
+                            found[sensor, shard] = value
+                return found
+
+            return points
+
+        gauge, labels = self.metrics.observed_gauge, ("sensor.name", "shard")
+        gauge(
+            "tidegate.sensor.lag",
+            "How far a sensor is behind its source, in the kind's own unit.",
+            "1",
+            ("sensor.name",),
+            lambda: {(sensor,): health.lag for sensor, health in observe().items() if health.lag is not None},
+        )
+        gauge("tidegate.shard.lag", "Records still to be read.", "{record}", labels, of(lambda shard: shard.records))
+        gauge("tidegate.shard.lag.time", "Age of the last record read.", "s", labels, of(lambda shard: shard.seconds))
+        gauge(
+            "tidegate.shard.last_success",
+            "When records of a shard last became durable (Unix time).",
+            "s",
+            labels,
+            of(lambda shard: None if shard.last_success is None else shard.last_success / 1e6),
+        )
 
     def process(self) -> None:
         """Show this process itself: memory, CPU time, open files."""
