@@ -45,7 +45,7 @@ from tidegate.telemetry.propagation import propagator
 from tidegate.telemetry.spans import open_tracing
 from tidegate.timers import Timers
 from triggers.activation import Activation
-from triggers.template import compile_function, compile_template
+from triggers.template import compile_function, compile_template, compile_values
 from triggers.trigger import Paused
 
 MOST_PATIENCE = 5.0  # seconds that the locks of another replica are waited for; a quarter of a lease, if that is less
@@ -143,7 +143,8 @@ async def _compose(
     refusals = Refusals()
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
-    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
+    ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values)
+    fleet = Fleet(ports, paused_sensors)
     parts = Parts(
         store=store,
         rules=rules,

@@ -10,6 +10,7 @@ import pytest
 from tests.support.aws import running_ministack
 from tests.support.azure import running_azurite
 from tests.support.dfs_gateway import running_gateway
+from tests.support.misbehaving_api import Reply, api_in_thread
 from tests.support.postgres import Server, fresh_database, running_server, wipe
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
@@ -83,3 +84,13 @@ def lake_place(tmp_path: Path) -> Iterator[None]:
         (tmp_path / "place.json").write_text(json.dumps(place))
         yield
         service.delete_file_system(name)
+
+
+@pytest.fixture
+def api_place(tmp_path: Path) -> Iterator[None]:
+    """An API that lists what `items.json` of the test's folder holds, written down for the case of `http`."""
+    file = tmp_path / "items.json"
+    with api_in_thread() as api:
+        api.otherwise = lambda _: Reply(file.read_bytes() if file.exists() else b"[]")
+        (tmp_path / "place.json").write_text(json.dumps({"url": f"{api.url}/items"}))
+        yield
