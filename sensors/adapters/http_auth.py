@@ -13,9 +13,11 @@ from urllib.parse import quote_plus, urlencode
 
 from sensors.adapters.http_asking import Answer, Ask, shown_url
 from sensors.adapters.http_items import BadAnswer, parse
+from sensors.adapters.http_judge import judge
 from sensors.adapters.http_options import ApiKeyAuth, BasicAuth, BearerAuth, OAuth2Auth
 from sensors.clock import Clock
 from sensors.errors import NotConnected
+from sensors.hosts import Hosts
 
 EARLY: Final = 60.0  # seconds before its end from which a token is not used any more
 _SHORT: Final = 30.0  # for which a token without an end of its own, or with a very early one, is used at least
@@ -70,9 +72,10 @@ class Fixed:
 class ClientCredentials:
     """OAuth 2 client credentials (RFC 6749, 4.4)."""
 
-    def __init__(self, options: OAuth2Auth, clock: Clock) -> None:
+    def __init__(self, options: OAuth2Auth, clock: Clock, hosts: Hosts) -> None:
         self._options = options
         self._clock = clock
+        self._hosts = hosts
         self._token = ""
         self._until = 0.0
         self._fetching = asyncio.Lock()
@@ -106,8 +109,7 @@ class ClientCredentials:
             raise NotConnected(
                 f"{at} gives no token ({answer.status}); correct `client_id`, `client_secret`, `scopes` or `audience`"
             )
-        if answer.status != 200:
-            raise NotConnected(f"{at} gives no token: it answers {answer.status}")
+        judge(answer, self._hosts, self._clock.now())
         try:
             found = parse(answer.body)
         except BadAnswer:
@@ -123,12 +125,12 @@ class ClientCredentials:
         self._until = self._clock.monotonic() + max(min(_SHORT, seconds / 2), seconds - EARLY)
 
 
-def signer_of(options: BearerAuth | BasicAuth | ApiKeyAuth | OAuth2Auth | None, clock: Clock) -> Signer:
+def signer_of(options: BearerAuth | BasicAuth | ApiKeyAuth | OAuth2Auth | None, clock: Clock, hosts: Hosts) -> Signer:
     """Return what signs requests. Raises ValueError for a secret that cannot stand where it belongs."""
     if options is None:
         return Nobody()
     if isinstance(options, OAuth2Auth):
-        return ClientCredentials(options, clock)
+        return ClientCredentials(options, clock, hosts)
     if isinstance(options, BearerAuth):
         _plain(options.token.get_secret_value())
     if isinstance(options, ApiKeyAuth) and options.header is not None:

@@ -22,7 +22,9 @@ from sensors.kind import SensorContext
 MAX_DEPTH: Final = 128
 ITEM_SCOPE: Final = ("body", "item", "headers")
 BODY_SCOPE: Final = ("body", "headers")
-MAX_ID: Final = 512
+MAX_ID: Final = 512  # bytes; a longer one is known by its hash
+MAX_VERSION: Final = 256
+_HUGE: Final = re.compile(rb"[:\[,\s]-?[0-9]{19,}")
 _PATH: Final = re.compile(r"(?:\$\{\{\s*)?([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)*)(?:\s*\}\})?", re.ASCII)
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
@@ -81,12 +83,21 @@ def parse(body: bytes | bytearray) -> Any:
     if body.startswith(b"\xef\xbb\xbf"):
         body = body[3:]
     try:
-        document = orjson.loads(body)
+        # The fast parser makes doubles of integers beyond 64 bits: two ids could become one.
+        document = orjson.loads(body) if _HUGE.search(body) is None else _exact(body)
     except orjson.JSONDecodeError as error:
         document = _odd(body, error)
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
         _check_depth(document)
     return document
+
+
+def _exact(body: bytes | bytearray) -> Any:
+    """Parse JSON with integers of any size; what the slow parser does not take is told by the fast one."""
+    try:
+        return encoder.loads(body.decode("utf-8", "strict"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return orjson.loads(body)
 
 
 def _odd(body: bytes | bytearray, error: Exception) -> Any:
@@ -120,10 +131,19 @@ def _check_depth(document: Any) -> None:
 
 def canonical(value: Any) -> bytes:
     """Return JSON with sorted keys: equal values make equal bytes."""
+    return _dumped(value, orjson.OPT_SORT_KEYS)
+
+
+def written(value: Any) -> bytes:
+    """Return JSON with its fields in the order in which they came."""
+    return _dumped(value, 0)
+
+
+def _dumped(value: Any, option: int) -> bytes:
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(value, option=option)
     except TypeError:  # lone surrogates, or numbers beyond 64 bits
-        return encoder.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        return encoder.dumps(value, sort_keys=bool(option), separators=(",", ":")).encode()
 
 
 def content_hash(data: bytes) -> str:
@@ -160,12 +180,11 @@ class Reader:
     def identify(self, item: Any, body: Any, headers: Mapping[str, str]) -> Item:
         """Return an item with its identity. Raises BadItem."""
         scope = {"body": body, "item": item, "headers": headers}
-        data = canonical(item)
-        id_ = _text(self._value(self._id, scope, "id"))
+        id_ = _text(self._value(self._id, scope, "id"), MAX_ID)
         known = id_ is not None
         if id_ is None:
-            id_ = content_hash(data)
-        version = _text(self._value(self._version, scope, "version")) if known else None
+            id_ = content_hash(canonical(item))
+        version = _text(self._value(self._version, scope, "version"), MAX_VERSION) if known else None
         token = "" if version is None else version
         # A version may hold an @, so it is escaped there: what stands behind the last one is the version.
         event_id = f"{id_}@{token.replace('%', '%25').replace('@', '%40')}" if known and self._version else id_
@@ -173,7 +192,7 @@ class Reader:
             mark = mark_of(self._value(self._high, scope, "high"))
         except ValueError as error:
             raise BadItem(f"`high` cannot be used: {error}") from error
-        return Item(event_id, f"i:{id_}", token, id_, data, mark, known)
+        return Item(event_id, f"i:{id_}", token, id_, written(item), mark, known)
 
     @property
     def named(self) -> bool:
@@ -192,7 +211,7 @@ class Reader:
             raise BadItem(f"`{what}` cannot be evaluated on the item: {error}") from error
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, most: int) -> str | None:
     """Return an id or a version as text; None for none."""
     if value is None or value == "":
         return None
@@ -204,7 +223,7 @@ def _text(value: Any) -> str | None:
         text = str(value)
     else:
         return content_hash(canonical(value))
-    return text if len(text.encode()) <= MAX_ID else content_hash(text.encode())
+    return text if len(text.encode()) <= most else content_hash(text.encode())
 
 
 def _word(value: Any) -> str:

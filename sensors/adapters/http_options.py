@@ -62,6 +62,8 @@ def check_url(value: str) -> str:
         sound = False
     if not sound:
         raise ValueError("must be a URL such as https://api.example.com/invoices")
+    if not (parts.hostname or "").isascii():
+        raise ValueError("must name its host in ASCII; an international name begins with xn--")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a password; write it as `auth`")
     return value

@@ -17,6 +17,7 @@ from sensors.adapters.http_asking import Answer, Ask, Asking, shown_url
 from sensors.adapters.http_items import BadAnswer, BadItem, Evaluate, Item, Reader, canonical, content_hash, parse
 from sensors.adapters.http_paging import OnePage, Page, Pager, PagingError, next_link
 from sensors.adapters.http_position import Position
+from sensors.adapters.item_expect import Expectation
 from sensors.adapters.item_memory import UNREADABLE, Pages, Remembered, unreadable
 from sensors.batch import Batch, Cursor, DeadLetter
 from sensors.errors import NotConnected
@@ -50,6 +51,7 @@ class Plan:
     overlap: Overlap | None
     on: frozenset[str]
     changed: Evaluate | None
+    expectation: Expectation | None
 
 
 @dataclass(slots=True)
@@ -197,24 +199,32 @@ class Poll:
                 )
         keys = list(dict.fromkeys([*(item.key for _, item in found), *bad]))
         memory = Remembered(dict(await lookup.seen(keys)))
-        pages, events, ignored = self._pages, [], 0
+        pages, events, ignored = self._pages, list[Event](), 0
+        refused: list[DeadLetter] = []
         for value, item in found:
             self._sample.add(value)
             self._note(item)
             what = memory.judge(item, self.position, pages, now)
-            if what == "created" and "created" in self.plan.on:
-                events.append(self._event(item, CREATED, now))
-            elif what == "changed" and "changed" in self.plan.on:
-                events.append(self._event(item, CHANGED, now))
+            if what not in ("created", "changed"):
+                ignored += what == "silent"
+                continue
+            event = self._event(item, CREATED if what == "created" else CHANGED, now)
+            letter = None if self.plan.expectation is None else self.plan.expectation.letter(value, event)
+            if letter is not None:
+                memory.refuse(item, what)
+                refused.append(letter)
+            elif what in self.plan.on:
+                events.append(event)
             else:
-                ignored += what != "known"
+                ignored += 1
         letters = [letter for key, letter in bad.items() if key not in memory.rows]
         rows = [*memory.writes.values(), *(unreadable(key, now) for key in bad if key not in memory.rows)]
         if pages.shown is not None:
             for key in bad:
                 pages.shown.add(key)
         self.items = rest
-        return Batch(events=events, seen=rows, dead_letters=letters, counts={"ignored": ignored} if ignored else {})
+        counts = {name: n for name, n in (("ignored", ignored), ("refused", len(refused))) if n}
+        return Batch(events=events, seen=rows, dead_letters=[*letters, *refused], counts=counts)
 
     def _identified(self, value: Any) -> Item:
         if self.plan.reader is None:

@@ -24,6 +24,7 @@ PRESENT: Final = "present"
 ABSENT: Final = "absent"
 UNREADABLE: Final = "x:"  # begins the keys of items that went to the dead letters
 What = Literal["created", "changed", "known", "silent"]
+_UNTOLD: Final = "u"  # in `extra`: no version of the item was told, since all were refused
 
 
 @dataclass(slots=True)
@@ -56,7 +57,9 @@ class Remembered:
             what: What = "silent" if position.silent(item.mark) else "created"
             self._write(SeenObject(item.key, item.token, 0, PRESENT, now, now, _extra((), item.mark)))
             return what
-        former = _former(row)
+        extra = _read(row)
+        untold = _UNTOLD in extra
+        former = _former(extra)
         if item.token == row.token or item.token in former:
             if row.state != PRESENT:
                 self._write(replace(row, state=PRESENT, last_changed=now))
@@ -74,7 +77,15 @@ class Remembered:
                 _extra((row.token, *former)[:KEPT], item.mark),
             )
         )
-        return "silent" if position.silent(item.mark) else "changed"
+        if position.silent(item.mark):
+            return "silent"
+        return "created" if untold else "changed"
+
+    def refuse(self, item: Item, what: What) -> None:
+        """Note that an item's version was refused; the first one that is not will be created for all who listen."""
+        row = self.rows[item.key]
+        if what == "created":
+            self._write(replace(row, extra=json.dumps({**_read(row), _UNTOLD: 1}, separators=(",", ":"))))
 
     def _write(self, row: SeenObject) -> None:
         self.rows[row.key] = self.writes[row.key] = row
@@ -127,8 +138,8 @@ def _read(row: SeenObject) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _former(row: SeenObject) -> Sequence[str]:
-    former = _read(row).get("t", ())
+def _former(extra: Mapping[str, Any]) -> Sequence[str]:
+    former = extra.get("t", ())
     return former if isinstance(former, list) else ()
 
 

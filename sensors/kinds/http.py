@@ -25,6 +25,7 @@ from sensors.adapters.http_options import Auth, Headers, Hidden, OverlapOption, 
 from sensors.adapters.http_paging import pager_maker
 from sensors.adapters.http_poll import SHAPE, SHARD, Ended, Plan, Poll
 from sensors.adapters.http_position import Position, take_up
+from sensors.adapters.item_expect import Expectation, ItemExpect
 from sensors.adapters.item_memory import gone
 from sensors.adapters.rate_limits import least_interval
 from sensors.batch import Batch, Cursor
@@ -40,6 +41,7 @@ from sensors.units import Duration, Size, Start
 
 _IDLE = 60.0  # seconds after which a read says that nothing came
 _FIRST = 25.0  # seconds for which `connect` waits for the first answer; the first read waits for the rest
+_PAGE = 600.0  # seconds for one page with its turns, token and redirects; below the patience of the runner
 _SWEEP = 1_000  # rows of memory looked at in one read
 
 
@@ -80,6 +82,7 @@ class HttpOptions(SensorOptions):
     on: tuple[Literal["created", "changed", "schema"], ...] = Field(
         ("created", "changed", "schema"), min_length=1, description="which changes are events"
     )
+    expect: ItemExpect | None = Field(None, description="what items must be like; others are refused")
     changed: str | None = Field(
         None, min_length=1, description="CEL over body and headers: a value; each change of it is an event"
     )
@@ -103,7 +106,7 @@ class HttpOptions(SensorOptions):
             if self.start.mode in ("time", "back") and self.high is None:
                 raise ValueError("`start`: only with `high` is known how old an item is; write `now` or `beginning`")
         else:
-            for name in ("id", "version", "high", "overlap", "paging"):
+            for name in ("id", "version", "high", "overlap", "paging", "expect"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{name}` is of items; write `items` as well, beside `changed`")
             if self.start.mode in ("time", "back"):
@@ -144,7 +147,7 @@ class HttpApi:
         self._clock = context.clock
         self._outgoing = context.outgoing or Outgoing(NetGuard(), Hosts(context.clock))
         self._make_client = make_client or (lambda: _client(options, context, self._outgoing))
-        self._signer = signer_of(options.auth, context.clock)
+        self._signer = signer_of(options.auth, context.clock, self._outgoing.hosts)
         self._plan = _plan(options, context)
         self._alarm = Alarm(context.clock)
         self._interval = Interval(context.clock, options.every)
@@ -252,7 +255,14 @@ class HttpApi:
         poll, client = self._poll, self._client
         if poll is None or poll.ask is None or client is None:
             raise NotConnected("not connected")
-        answer, retried = await ask_signed(poll.ask, self._signer, client.exchange)
+        try:
+            async with asyncio.timeout(_PAGE):
+                answer, retried = await ask_signed(poll.ask, self._signer, client.exchange)
+        except TimeoutError:
+            raise NotConnected(
+                f"{self._plan.source}: one page took more than 10 minutes, with turns, token and redirects; lower "
+                "`timeout`, or raise `per_host`"
+            ) from None
         judge(answer, self._outgoing.hosts, self._clock.now(), retried=retried)
         poll.take(answer)
         wished = least_interval(answer.headers)
@@ -315,6 +325,7 @@ def _plan(options: HttpOptions, context: SensorContext) -> Plan:
         overlap=options.overlap,
         on=frozenset(options.on),
         changed=None if options.changed is None else evaluator(options.changed, BODY_SCOPE, "changed", context),
+        expectation=None if options.expect is None else Expectation(options.expect),
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 from sensors.adapters.http_asking import Answer, Ask
 from sensors.adapters.http_auth import ClientCredentials
 from sensors.adapters.http_options import OAuth2Auth
-from sensors.errors import NotConnected
+from sensors.errors import BackOff, NotConnected
+from sensors.hosts import Hosts
 from sensors.testing import VirtualClock
 from tests.support.http_watch import Watch, make_context
 from tests.support.misbehaving_api import MisbehavingApi, Reply, Seen, reply, running_api
@@ -124,7 +125,7 @@ async def test_a_refused_token_is_fetched_anew_once(api: MisbehavingApi) -> None
     ("answer", "words"),
     [
         (reply({"error": "invalid_client"}, 401), "correct `client_id`, `client_secret`"),
-        (reply({}, 500), "gives no token: it answers 500"),
+        (reply({}, 500), "/token failed with an error of its own (500)"),
         (reply({"token": "x"}), "without an `access_token`; correct `token_url`"),
         (Reply(b"<html>"), "without an `access_token`"),
         (reply({"access_token": "a\nb"}), "without an `access_token`"),
@@ -152,12 +153,12 @@ async def test_one_fetches_for_all(life: Any, at_once: int, later: int) -> None:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0)
-        return Answer(200, {}, json.dumps({"access_token": f"t{asked}", "expires_in": life}).encode())
+        return Answer(200, {}, json.dumps({"access_token": f"t{asked}", "expires_in": life}).encode(), ask.url)
 
     options = OAuth2Auth.model_validate(
         {"scheme": "oauth2", "token_url": "https://a.example/t", "client_id": "c", "client_secret": "s"}
     )
-    signer = ClientCredentials(options, clock)
+    signer = ClientCredentials(options, clock, Hosts(clock))
     ask = Ask("GET", "https://a.example/")
     signed = await asyncio.gather(*(signer.sign(ask, exchange) for _ in range(5)))
     once = asked
@@ -166,3 +167,13 @@ async def test_one_fetches_for_all(life: Any, at_once: int, later: int) -> None:
 
     assert {one.headers["Authorization"] for one in signed} >= {"Bearer t1"}
     assert (once, asked) == (at_once, later)
+
+
+async def test_the_limits_of_the_token_server_are_obeyed(api: MisbehavingApi) -> None:
+    """A 429 for the token is waited for as one for the list is."""
+    watch = Watch(oauth(api), make_context(VirtualClock()))
+    api.script.append(reply({}, 429, {"Retry-After": "9"}))
+    with pytest.raises(BackOff, match="asks for patience") as wait:
+        await watch.poll()
+
+    assert wait.value.wait == 9.0

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 from backports import zstd
@@ -16,7 +17,7 @@ def _bare(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-PACK = {
+PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
     "bare deflate": _bare,

@@ -154,8 +154,8 @@ async def test_hostile_text_in_one_item_hurts_no_other(api: MisbehavingApi) -> N
     events = await watch.poll()
     await watch.close()
 
-    assert [event.subject for event in events][:2] == ["a%00", "b%ED%A0%80"]
-    assert len(events) == 4
+    assert [event.subject for event in events] == ["a%00", "b%ED%A0%80", "123456789012345678901234567890", "c"]
+    assert b"123456789012345678901234567890" in (events[2].data or b"")
 
 
 async def test_a_value_that_changes_is_an_event(api: MisbehavingApi) -> None:
@@ -297,3 +297,73 @@ async def test_memory_is_forgotten_when_items_cannot_come_back(api: MisbehavingA
     assert [len(found) for found in events] == [2, 0, 0, 0]
     assert kept == {"i:1", "i:2"}
     assert set(whole.inbox._seen["invoices"]) == {"i:2"}
+
+
+async def test_items_that_are_not_as_expected_are_refused(api: MisbehavingApi) -> None:
+    """Each version once, with what differs; the first one that is as expected is created for all who listen."""
+    watch = Watch(
+        {"url": api.url, **LIST, "on": ["created", "changed"], "expect": {"columns": {"id": "string", "n": "int"}}}
+    )
+    bad, worse = row("i1", "06:00:00", n="many"), row("i1", "06:00:01")
+    good, better = row("i1", "06:00:02", n=1), row("i1", "06:00:03", n=2)
+    for one in (bad, bad, worse, good, bad, better):
+        api.script.append(items(one))
+    events = [event for _ in range(6) for event in await watch.poll()]
+    await watch.close()
+
+    assert [(event.type, event.id) for event in events] == [
+        ("http.item.created", "i1@2026-01-31T06:00:02Z"),
+        ("http.item.changed", "i1@2026-01-31T06:00:03Z"),
+    ]
+    letters = watch.inbox.dead_letters
+    assert [(letter.reason, letter.detail) for letter in letters] == [
+        ("refused", "`n` is string and should be int"),
+        ("refused", "column `n` is missing"),
+    ]
+    assert json.loads(letters[0].payload)["data"] == bad
+    assert watch.inbox.counts == {"refused": 2}
+
+
+@pytest.mark.parametrize(
+    ("high", "overlap", "words"), [("item.n", "5m", "write a number"), ("item.at", 5, "a duration")]
+)
+async def test_an_overlap_of_the_wrong_kind_is_told(
+    api: MisbehavingApi, high: str, overlap: object, words: str
+) -> None:
+    """Nothing moves until it is corrected, and the sentence says how."""
+    watch = Watch({"url": api.url, "id": "item.id", "high": high, "overlap": overlap})
+    api.otherwise = lambda _: reply([{"id": 1, "n": 7, "at": "2026-01-31T06:00:00Z"}])
+    for _ in range(2):
+        with pytest.raises((NotConnected, ValueError), match=words):
+            await watch.poll()
+    await watch.close()
+
+    assert "high" not in json.loads(watch.cursor)
+    assert len(watch.inbox.events) == 1
+
+
+async def test_the_trace_of_an_answer_is_linked(api: MisbehavingApi) -> None:
+    """A `traceparent` that the API sends goes with its items; one that makes no sense does not."""
+    watch = Watch({"url": api.url, "id": "item.id"})
+    parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    api.script += [
+        reply([{"id": 1}], headers={"traceparent": parent}),
+        reply([{"id": 2}], headers={"traceparent": "x"}),
+    ]
+    first, second = await watch.poll(), await watch.poll()
+    await watch.close()
+
+    assert [(event.traceparent, event.trusted) for event in (*first, *second)] == [(parent, False), (None, False)]
+
+
+@pytest.mark.parametrize("text", ["x" * 3_000, "ü@%" * 900, "@" * 256])
+async def test_ids_and_versions_of_any_length_can_be_stored(api: MisbehavingApi, text: str) -> None:
+    """However long they are, the event's id stays within what a store takes, and different ones stay different."""
+    watch = Watch({"url": api.url, "id": "item.id", "version": "item.v", "on": ["created", "changed"]})
+    rows = [{"id": text + id_, "v": text + v} for id_ in "ab" for v in "cd"]
+    api.script.append(reply(rows))
+    events = await watch.poll()
+    await watch.close()
+
+    assert len({event.id for event in events}) == 4
+    assert max(len(event.id.encode()) for event in events) <= 2_048

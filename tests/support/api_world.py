@@ -21,6 +21,7 @@ from sensors.testing import VirtualClock
 from tests.support.http_watch import Watch, make_context
 
 Rising = Literal["moment", "number", "nothing"]
+Paging = Literal["none", "offset", "cursor"]
 Fault = Literal["timeout", "half", "429", "date", "double", "shuffle", "crash", "quota"]
 LATE = 30  # seconds, or numbers, by which rows become visible late; the overlap
 
@@ -41,7 +42,7 @@ class World:
     """The API, its clock, and what it served in polls that ended."""
 
     rising: Rising
-    paging: Literal["none", "offset", "cursor"]
+    paging: Paging
     clock: VirtualClock = field(default_factory=VirtualClock)
     rows: dict[int, Row] = field(default_factory=dict)
     made: set[tuple[int, int]] = field(default_factory=set)
