@@ -4,7 +4,7 @@ In flow the tree and option models, out flow validated models and, in the report
 that a check cannot know (secrets that are not there) are placeholders; what fails only because of them is not reported.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Final, TypeVar, cast
@@ -65,11 +65,18 @@ class Reading:
         return self._found(path, lambda: replaced(node.value, self._find(path), template=template))
 
     def validate(
-        self, kind: type[_Model], path: Path, node: Node | None = None, *, without: str = "", template: bool = False
+        self,
+        kind: type[_Model],
+        path: Path,
+        node: Node | None = None,
+        *,
+        without: str = "",
+        template: bool | Collection[str] = False,
     ) -> _Model | None:
         """Return the model of the map at `path`, None when it does not fit (reported).
 
-        `without` is a key to leave out; `template` says that its texts will be evaluated as templates.
+        `without` is a key to leave out; `template` says that its texts, or those below these keys of it, will be
+        evaluated as templates.
         """
         at = node if node is not None else self.node(path)
         if at is None:
@@ -79,7 +86,13 @@ class Reading:
             return None
         table = Table(at.mark, {k: v for k, v in at.entries.items() if k != without and not k.startswith("x-")})
         before = len(self.report)
-        data = self.secrets(kind, self.data(table, path, template=template), table, path)
+        plain = {
+            key: self.data(
+                entry.node, (*path, key), template=template if isinstance(template, bool) else key in template
+            )
+            for key, entry in table.entries.items()
+        }
+        data = self.secrets(kind, plain, table, path)
         try:
             model = kind.model_validate(data, context={"written": True})
         except ValidationError as error:

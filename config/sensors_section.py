@@ -5,7 +5,7 @@ the service's own events.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -64,7 +64,8 @@ def read_sensors(
             reading.problem((*path, key), *not_available(key), key=True)
         own = Table(node.mark, {key: entry for key, entry in node.entries.items() if key not in later})
         whole = with_defaults(own, defaults, known) if isinstance(defaults, Table) else own
-        options = reading.validate(kind.options, path, whole, without="" if "kind" in known else "kind")
+        without = "" if "kind" in known else "kind"
+        options = reading.validate(kind.options, path, whole, without=without, template=kind.options.templates)
         if options is not None and _can_be_built(reading, path, whole, SensorEntry(name, kind, options), context):
             entries[name] = SensorEntry(name, kind, options)
     _check_paths(reading, entries)
@@ -108,7 +109,7 @@ def _can_be_built(
     reading: Reading, path: tuple[str | int, ...], node: Table, entry: SensorEntry, context: SensorContext
 ) -> bool:
     """Build the sensor once, which never connects, so that expressions and secrets of the wrong form are found now."""
-    from triggers.template import compile_function
+    from triggers.template import compile_function, compile_values
 
     before = len(reading.report)
 
@@ -119,8 +120,18 @@ def _can_be_built(
             reading.problem((*path, *_place_of_text(node, text)), sentence(error), error.hint)
             return _nothing
 
+    def templated(value: Any, names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
+        wrong = False
+        for text in _texts(value):
+            try:
+                compile_values(text, names)
+            except RuleError as error:
+                wrong = True
+                reading.problem((*path, *_place_of_text(node, text)), sentence(error), error.hint)
+        return _nothing if wrong else compile_values(value, names)
+
     try:
-        entry.kind.build(entry.options, replace(context, name=entry.name, compile=compiled))
+        entry.kind.build(entry.options, replace(context, name=entry.name, compile=compiled, template=templated))
     except Exception as error:  # noqa: BLE001 - a plug-in may raise anything; one bad sensor hides no other problem
         if not any(place[: len(path)] == path for place in reading.unknown):
             message, _, remedy = str(error).partition("; ")
@@ -131,6 +142,18 @@ def _can_be_built(
 
 def _nothing(_values: Mapping[str, Any]) -> None:
     """Stand in for an expression that could not be compiled."""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text of a JSON-like value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _place_of_text(node: Node, text: str) -> tuple[str | int, ...]:

@@ -88,6 +88,10 @@ WORDS = {
     "sensors.adls.manifest": "a file that lists those that belong together: `{name, files, base, within}`",
     "sensors.adls.after": "`{do: move, copy, tag or delete, to, tags, when: succeeded or accepted}`",
     "sensors.adls.notifications": "`{queue, connection, emit}`: the storage queue to which Event Grid delivers; `emit: folder` makes a renamed folder one event",
+    "sensors.http.method": "`GET`, or `POST` with `json` or `body`",
+    "sensors.http.expect": "what new and changed items must be like: `{columns: {id: int, amount: number}, mode: at_least or exact}`; others are refused: no event, but a dead letter that says why",
+    "sensors.http.auth": "who asks: `{scheme: bearer, token}`, `{scheme: basic, username, password}`, `{scheme: api_key, key, header or query}`, or `{scheme: oauth2, token_url, client_id, client_secret, scopes, audience, send: basic or body}`",
+    "sensors.http.paging": "how pages follow, with `max_pages` (1000): `{by: link}`, `{by: cursor, next, param, into: query or json}`, `{by: offset, param, limit, limit_param, overlap: 1, more}`, or `{by: page, param, first: 1, size, size_param, more}`; `next` and `more` are CEL over body and headers",
     "sensors.webhook.methods": "HTTP methods that are accepted",
 }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from pipelines.errors import LeaseLost
-from pipelines.netguard import NetGuard
+from sensors.netguard import NetGuard
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter

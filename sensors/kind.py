@@ -6,16 +6,22 @@ Built-in kinds stand in the explicit list of `sensors.registry`; plug-ins come t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from sensors.clock import Clock
+from sensors.hosts import Outgoing
 from sensors.sensor import PushSensor, Sensor
 
 
 class SensorOptions(BaseModel):
-    """Options that every kind has. A kind's model extends it; unknown keys are errors."""
+    """Options that every kind has. A kind's model extends it; unknown keys are errors.
+
+    `templates` are the options whose texts may hold `${{ … }}`: what a secret brings into them is never evaluated.
+    """
+
+    templates: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +38,8 @@ class SensorContext:
 
     `compile` turns the text of a CEL expression and the names of its scope into a function of that scope's values; it
     raises ValueError for text that is no expression. Expressions live above this stage, so the composition root lends
-    it; None where no expressions are offered.
+    it; None where no expressions are offered. `template` does the same for JSON-like values whose texts hold
+    `${{ … }}`. `outgoing` is what outgoing calls go by; None: public addresses only, and nobody else asks the hosts.
     """
 
     name: str
@@ -41,6 +48,8 @@ class SensorContext:
     base: Path
     connections: Mapping[str, Any] = field(default_factory=dict)
     compile: Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
+    template: Callable[[Any, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
+    outgoing: Outgoing | None = None
 
 
 @dataclass(frozen=True, slots=True)

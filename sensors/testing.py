@@ -21,10 +21,13 @@ from pydantic import ValidationError
 from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.clock import Clock, SystemClock
 from sensors.event import Event, storable_text
+from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext, SensorKind
+from sensors.netguard import NetGuard
 from sensors.ports import Owned, Receipt, Stored, WantsAll
 from sensors.sensor import PushSensor, Request, Sensor
 
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 _SETTLE = 64  # turns of the loop after which tasks that only pass things on among themselves have come to rest
 
 
@@ -313,7 +316,9 @@ async def check_sensor(
     A pull kind is connected, stimulated (make the source have something new) and read until there are events; another
     instance then starts from what became durable and must bring nothing twice. A push kind receives the requests.
     """
-    context = SensorContext(kind.name, "kit", clock or SystemClock(), base, {}, compile)
+    clock = clock or SystemClock()
+    near = Outgoing(NetGuard(LOOPBACK), Hosts(clock))  # a test's server is on this machine
+    context = SensorContext(kind.name, "kit", clock, base, {}, compile, None, near)
     sensor = check_kind(kind, options, context)
     inbox = FakeInbox()
     if kind.push:

@@ -46,7 +46,7 @@ from tidegate.telemetry.propagation import propagator
 from tidegate.telemetry.spans import open_tracing
 from tidegate.timers import Timers
 from triggers.activation import Activation
-from triggers.template import compile_function, compile_template
+from triggers.template import compile_function, compile_template, compile_values
 from triggers.trigger import Paused
 
 MOST_PATIENCE = 5.0  # seconds that the locks of another replica are waited for; a quarter of a lease, if that is less
@@ -145,7 +145,8 @@ async def _compose(
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
     pressure = Pressure(store, clock, config.limits.waiting_runs)
-    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, pressure), paused_sensors)
+    ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure)
+    fleet = Fleet(ports, paused_sensors)
     instruments.lags(fleet.lags)
     parts = Parts(
         store=store,

@@ -16,7 +16,9 @@ from config.model import SensorEntry, ServiceConfig
 from sensors.audit import AuditBusy, AuditReport, NotAuditable
 from sensors.clock import Clock
 from sensors.health import PauseMode, RunnerObserver, SensorHealth
+from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext
+from sensors.netguard import NetGuard
 from sensors.ports import Inbox
 from sensors.push import PushGate
 from sensors.runner import NoPressure, Pressure, RunnerPorts, SensorRunner
@@ -28,7 +30,7 @@ from tidegate.rules import RulesInForce
 from tidegate.store.tx import Store
 
 _log = logging.getLogger("tidegate.sensors")
-Compile = Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]]
+Compile = Callable[[Any, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,12 @@ class FleetPorts:
     observer: RunnerObserver
     clock: Clock
     compile: Compile
+    template: Compile
     pressure: Pressure = field(default_factory=NoPressure)
 
 
-Common = tuple[str, Path, Mapping[str, Any]]  # what all sensors get of a configuration: name, base, connections
+# What all sensors get of a configuration: name, base, connections, networks.
+Common = tuple[str, Path, Mapping[str, Any], tuple[str, ...]]
 
 
 @dataclass(slots=True)
@@ -84,6 +88,7 @@ class Fleet:
         self._running: dict[str, _Running] = {}
         self._doors: dict[str, _Door] = {}
         self._auditing: set[str] = set()
+        self._hosts = Hosts(ports.clock)
 
     async def apply(self, config: ServiceConfig) -> None:
         """Make the running sensors those of this configuration."""
@@ -92,7 +97,7 @@ class Fleet:
     def build(self, config: ServiceConfig) -> "Change":
         """Build what is new in a configuration, without touching what runs. Raises what a constructor raises."""
         entries = {name: entry for name, entry in config.sensors.items() if entry.options.enabled}
-        common = (config.name, config.base, config.connections)
+        common = (config.name, config.base, config.connections, config.network_allow)
         pull: dict[str, Sensor] = {}
         push: dict[str, _Door] = {}
         for name, entry in entries.items():
@@ -130,6 +135,8 @@ class Fleet:
             base=Path(config.base),
             connections=config.connections,
             compile=self._ports.compile,
+            template=self._ports.template,
+            outgoing=Outgoing(NetGuard(config.network_allow), self._hosts),
         )
         return entry.kind.build(entry.options, context)
 

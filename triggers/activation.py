@@ -162,8 +162,8 @@ _STANDS_FOR: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 
 def _well_known(value: datetime | timedelta) -> Any:
     """Return the protobuf message of a moment or duration: the only form that the runtime takes inside other values."""
-    from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped]
-    from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.timestamp_pb2 import Timestamp
 
     message = Timestamp() if isinstance(value, datetime) else Duration()
     if isinstance(value, datetime):

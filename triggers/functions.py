@@ -43,7 +43,7 @@ def zone(name: str) -> ZoneInfo:
 @lru_cache(maxsize=512)
 def regex(pattern: str) -> Any:
     """Compile an RE2 pattern; ValueError says what is wrong with it."""
-    import re2  # type: ignore[import-untyped]
+    import re2
 
     options = re2.Options()
     options.log_errors = False

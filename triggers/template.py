@@ -73,6 +73,19 @@ def compile_function(text: str, names: Sequence[str], *, path: str = "") -> Call
     return function
 
 
+def compile_values(value: Any, names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
+    """Compile a template over plain variables into a function of their values, for what sensors ask with.
+
+    Raises ExpressionError; the function returns a JSON value and raises EvaluationError.
+    """
+    template = compile_template(value, names)
+
+    def function(values: Mapping[str, Any]) -> Any:
+        return template.render(Activation(values))
+
+    return function
+
+
 def _compile(value: Any, scope: Scope, path: str, expressions: list[Expression]) -> tuple[Any, Render | None]:
     """Return (literal value, None) or (None, how to render it)."""
     if isinstance(value, str):

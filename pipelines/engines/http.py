@@ -5,7 +5,7 @@ In goes a task's method, URL, headers and body; out comes its answer as the task
 the receiver acted (`Ambiguous`: sent, then a reset, a time-out, or a gateway's 502/503/504), so that a receiver which
 honours the key acts once. What was never sent, or was clearly refused, is a `TaskFailed` instead.
 
-The address is checked when the socket is made, not when the URL is read (see `pipelines.netguard`), no proxy of the
+The address is checked when the socket is made, not when the URL is read (see `sensors.netguard`), no proxy of the
 environment is used, and no redirect leads to another host. Requests to one host beyond `per_host` wait in order.
 """
 
@@ -25,8 +25,8 @@ from yarl import URL
 from pipelines.answers import REDIRECTS, judge, safe_url
 from pipelines.errors import Ambiguous, TaskFailed, TaskTimedOut
 from pipelines.kind import EngineKind, EngineOptions, EngineSettings
-from pipelines.netguard import ALLOW_KEY, NetGuard
 from pipelines.ports import TaskContext, TaskResult
+from sensors.netguard import ALLOW_KEY, NetGuard
 from sensors.units import Duration
 
 if TYPE_CHECKING:

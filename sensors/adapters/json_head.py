@@ -98,7 +98,7 @@ def _shape(name: str, rows: Iterator[tuple[str, Any]], *, whole: bool) -> Shape:
             raise Unreadable(f"{at} is no JSON object, so that it has no columns")
         count += 1
         for key, value in row.items():
-            kind = _kind(value)
+            kind = kind_of(value)
             known = columns.get(key)
             if known is None:
                 if len(columns) >= MAX_COLUMNS:
@@ -120,7 +120,8 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return the type of a value as it stands in a column."""
     if not isinstance(value, str):
         return _KINDS[type(value)]
     if len(value) > 40 or (moment := _MOMENT.fullmatch(value)) is None:

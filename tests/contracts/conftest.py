@@ -13,6 +13,7 @@ from tests.support.aws import running_ministack
 from tests.support.azure import running_azurite
 from tests.support.dfs_gateway import running_gateway
 from tests.support.kafka import Topic, running_kafka
+from tests.support.misbehaving_api import Reply, api_in_thread
 from tests.support.postgres import Server, fresh_database, running_server, wipe
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
@@ -96,4 +97,14 @@ def kafka_place(tmp_path: Path) -> Iterator[None]:
         with ThreadPoolExecutor(1) as aside:  # the test that asks has a loop of its own
             aside.submit(lambda: asyncio.run(topic.create())).result()
         (tmp_path / "place.json").write_text(json.dumps({"brokers": [kafka.bootstrap], "topics": [topic.name]}))
+        yield
+
+
+@pytest.fixture
+def api_place(tmp_path: Path) -> Iterator[None]:
+    """An API that lists what `items.json` of the test's folder holds, written down for the case of `http`."""
+    file = tmp_path / "items.json"
+    with api_in_thread() as api:
+        api.otherwise = lambda _: Reply(file.read_bytes() if file.exists() else b"[]")
+        (tmp_path / "place.json").write_text(json.dumps({"url": f"{api.url}/items"}))
         yield

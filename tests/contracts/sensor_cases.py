@@ -80,6 +80,10 @@ async def _put(folder: Path) -> None:
     client.close()
 
 
+async def _list(folder: Path) -> None:
+    (folder / "items.json").write_text(json.dumps([{"id": "i-1", "amount": 9.5}, {"id": "i-2", "amount": 3}]))
+
+
 async def _flush(folder: Path) -> None:
     from azure.storage.filedatalake.aio import DataLakeServiceClient
 
@@ -135,6 +139,30 @@ CASES: dict[str, Case] = {
             {"brokers": ["localhost:9092"], "topics": ["t"], "start": "now", "format": "avro"},
             {"brokers": ["localhost:9092"], "pattern": "(", "start": "now"},
             {"brokers": ["localhost:9092"], "topics": ["t"], "start": "now", "sasl": {"mechanism": "PLAIN"}},
+        ),
+    ),
+    "http": Case(
+        options=lambda folder: {
+            **_place(folder, {"url": "http://127.0.0.1:9/items"}),
+            "id": "item.id",
+            "every": "100ms",
+        },
+        stimulate=_list,
+        place="api_place",
+        bad=(
+            {"start": "now"},
+            {"url": "http://api.example.com/items"},
+            {"url": "ftp://api.example.com/items", "start": "now"},
+            {"url": "http://user:secret@api.example.com/items", "start": "now"},
+            {"url": "http://${{ now }}/items", "start": "now"},
+            {"url": "http://api.example.com/", "start": "-7d"},
+            {"url": "http://api.example.com/", "start": "now", "overlap": "5m"},
+            {"url": "http://api.example.com/", "start": "now", "version": "item.v"},
+            {"url": "http://api.example.com/", "start": "now", "body": "x"},
+            {"url": "http://api.example.com/", "start": "now", "changed": "body.n", "id": "item.id"},
+            {"url": "http://api.example.com/", "start": "now", "headers": {"Host": "other"}},
+            {"url": "http://api.example.com/", "start": "now", "auth": {"scheme": "api_key", "key": "k"}},
+            {"url": "http://api.example.com/", "start": "now", "paging": {"by": "offset", "limit": 1}},
         ),
     ),
 }

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.netguard import NetGuard
+from sensors.netguard import NetGuard
 
 REFUSED = [
     "0.0.0.0",

@@ -1,7 +1,7 @@
 """Which addresses outgoing calls may reach: the guard against calls into our own network.
 
 In goes the address that a socket is about to be connected to (never a name: a name may resolve to something else a
-moment later); out comes None, or the sentence that says why the call is refused. Pure; one guard per engine.
+moment later); out comes None, or the sentence that says why the call is refused. Pure; sensors and engines share it.
 
 Public addresses pass. Private and special ranges pass only when `network.allow` names them. Link-local addresses and
 the cloud providers' metadata services never pass, whatever `network.allow` says: they hand credentials to whoever asks.
