@@ -3,7 +3,7 @@
 Built-in kinds stand in the explicit list of `sensors.registry`; plug-ins come through the same door.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,9 @@ class SensorContext:
 
     `compile` turns the text of a CEL expression and the names of its scope into a function of that scope's values; it
     raises ValueError for text that is no expression. Expressions live above this stage, so the composition root lends
-    it; None where no expressions are offered.
+    it; None where no expressions are offered. `fetch` gets what is at an https address, within bounds and from public
+    addresses only; it raises `sensors.ports.Unavailable`, or LookupError when the host says that there is nothing. None
+    where nothing is fetched.
     """
 
     name: str
@@ -41,6 +43,7 @@ class SensorContext:
     base: Path
     connections: Mapping[str, Any] = field(default_factory=dict)
     compile: Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
+    fetch: Callable[[str], Awaitable[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

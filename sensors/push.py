@@ -16,6 +16,7 @@ from sensors.ports import Inbox, Overloaded, Stored, Unavailable
 from sensors.sensor import PushSensor, Request
 
 _HELD = 60  # seconds a sender is asked to wait for a sensor on hold
+_NOTHING = Stored(())
 
 
 def refusal(error: Exception) -> Refused:
@@ -79,9 +80,14 @@ class PushGate:
         except Refused as error:
             self._observer.on_error(self.name, error)
             raise
+        except Unavailable as error:  # what is needed to verify cannot be had now
+            self._observer.on_error(self.name, error)
+            raise refusal(error) from error
         except Exception as error:
             keeper.failed(error, f"requests cannot be read: {type(error).__name__}: {error}")
             raise refusal(error) from error
+        if batch.reply is not None and batch.empty:  # a handshake: there is nothing to make durable
+            return batch, _NOTHING
         if keeper.pause == "drop" and batch.events:
             batch = replace(batch, events=(), counts={**batch.counts, "dropped": len(batch.events)})
         try:

@@ -19,6 +19,7 @@ from pipelines.references import finder, resolved
 from pipelines.registry import load_registry
 from sensors.clock import SystemClock
 from sensors.uid import new_uid
+from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
@@ -141,7 +142,8 @@ async def _compose(
     aftermath.cancelled = dispatcher.cancel_hint
 
     refusals = Refusals()
-    webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
+    waiter = RunWaiter(store, clock)
+    webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits, waiter)
     watch = HealthWatch(instruments)
     fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
     parts = Parts(
