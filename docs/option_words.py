@@ -127,6 +127,7 @@ WORDS |= {
     "engines.http.headers": "headers besides ours; `Idempotency-Key` and `traceparent` are set by us",
     "engines.http.json": "the body as JSON",
     "engines.http.body": "the body as text",
+    "engines.http.cloudevent": "a CloudEvent instead of `json` or `body`: mode, id, source, type, subject, datacontenttype, data, extensions",
     "engines.http.request_timeout": "bounds one request",
     "engines.http.expect": "statuses that mean success; without any, 2xx",
     "engines.http.output": "what of the answer the task hands on",
