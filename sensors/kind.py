@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from sensors.clock import Clock
+from sensors.notice_hub import NoticeHub
 from sensors.sensor import PushSensor, Sensor
 
 
@@ -34,7 +35,7 @@ class SensorContext:
     raises ValueError for text that is no expression. Expressions live above this stage, so the composition root lends
     it; None where no expressions are offered. `fetch` gets what is at an https address, within bounds and from public
     addresses only; it raises `sensors.ports.Unavailable`, or LookupError when the host says that there is nothing. None
-    where nothing is fetched.
+    where nothing is fetched. `notices` passes on what webhooks have stored; None where a sensor is only checked.
     """
 
     name: str
@@ -44,6 +45,7 @@ class SensorContext:
     connections: Mapping[str, Any] = field(default_factory=dict)
     compile: Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
     fetch: Callable[[str], Awaitable[bytes]] | None = None
+    notices: NoticeHub | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sensors.batch import Batch
 from sensors.clock import Clock
 from sensors.errors import Refused
 from sensors.health import HealthKeeper, NoObserver, PauseMode, RunnerObserver, SensorHealth
+from sensors.notice_hub import NoticeHub
 from sensors.ports import Inbox, Overloaded, Stored, Unavailable
 from sensors.sensor import PushSensor, Request
 
@@ -34,12 +35,20 @@ class PushGate:
     """Lets the requests of one push sensor through. `open` first; all methods belong to one loop."""
 
     def __init__(
-        self, name: str, sensor: PushSensor, inbox: Inbox, clock: Clock, observer: RunnerObserver | None = None
+        self,
+        name: str,
+        sensor: PushSensor,
+        inbox: Inbox,
+        clock: Clock,
+        observer: RunnerObserver | None = None,
+        notices: NoticeHub | None = None,
     ) -> None:
+        """`notices` is told of events once they are durable."""
         self.name = name
         self._sensor = sensor
         self._inbox = inbox
         self._observer = observer or NoObserver()
+        self._notices = notices
         self._keeper = HealthKeeper(name, clock, self._observer)
 
     @property
@@ -96,6 +105,8 @@ class PushGate:
             keeper.failed(error, f"events cannot be stored: {error}")
             raise refusal(error) from error
         self._observer.on_batch(self.name, batch, stored)
+        if self._notices is not None and batch.events:
+            self._notices.publish(self.name, batch.events)
         await batch.ack()
         keeper.events += len(batch.events)
         if keeper.pause is None and keeper.state != "stopped":

@@ -17,6 +17,7 @@ from sensors.audit import AuditBusy, AuditReport, NotAuditable
 from sensors.clock import Clock
 from sensors.health import PauseMode, RunnerObserver, SensorHealth
 from sensors.kind import SensorContext
+from sensors.notice_hub import NoticeHub
 from sensors.ports import Inbox
 from sensors.push import PushGate
 from sensors.runner import RunnerPorts, SensorRunner
@@ -94,6 +95,7 @@ class Fleet:
         self._running: dict[str, _Running] = {}
         self._doors: dict[str, _Door] = {}
         self._auditing: set[str] = set()
+        self._notices = NoticeHub()
         self._fetchers: dict[tuple[str, ...], Fetcher] = {}  # by the networks that they may reach
 
     async def apply(self, config: ServiceConfig) -> None:
@@ -146,6 +148,7 @@ class Fleet:
             connections=config.connections,
             compile=self._ports.compile,
             fetch=self._fetcher(config).fetch,
+            notices=self._notices,
         )
         return entry.kind.build(entry.options, context)
 
@@ -155,7 +158,8 @@ class Fleet:
         return self._fetchers[config.network_allow]
 
     def _gate(self, name: str, receiver: PushSensor) -> PushGate:
-        return PushGate(name, receiver, self._ports.inbox, self._ports.clock, self._ports.observer)
+        ports = self._ports
+        return PushGate(name, receiver, ports.inbox, ports.clock, ports.observer, self._notices)
 
     def _open(self, name: str, door: "_Door") -> None:
         door.gate.open()

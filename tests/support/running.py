@@ -109,6 +109,13 @@ class Running:
             if cursor is None:
                 return found[::-1]
 
+    async def until_events(self, condition: Callable[[list[Row]], bool], seconds: float = 15.0) -> list[Row]:
+        """Return the events as soon as they are as wanted."""
+        async with asyncio.timeout(seconds):
+            while not condition(rows := await self.events()):
+                await asyncio.sleep(0.01)
+        return rows
+
     async def decisions(self, **wanted: Any) -> list[Row]:
         rows, _ = await self.service.store.read(lambda reader: reader.decisions(limit=1_000, **wanted))
         return sorted(rows, key=lambda row: (row["at"], row["uid"]))
