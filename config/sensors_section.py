@@ -174,7 +174,7 @@ def _check_paths(reading: Reading, entries: Mapping[str, SensorEntry]) -> None:
         if not entry.kind.push or not isinstance(written, str):
             continue
         where = ("sensors", name, "path")
-        route = "/" + written.strip("/")
+        route = "/" + re.sub(r"\{[^/]*\}", "{}", written.strip("/"))
         if route == "/" or any(route == own or route.startswith(f"{own}/") for own in _RESERVED_PATHS):
             reading.problem(where, f"the path `{written}` is the service's own", "write one such as /hooks/orders")
         elif route in taken:

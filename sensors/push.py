@@ -101,6 +101,9 @@ class PushGate:
             batch = replace(batch, events=(), counts={**batch.counts, "dropped": len(batch.events)})
         try:
             stored = await self._inbox.put(self.name, batch, context)
+        except Overloaded as error:  # the sensor works: it is the senders who are to slow down
+            self._observer.on_error(self.name, error)
+            raise refusal(error) from error
         except Exception as error:
             keeper.failed(error, f"events cannot be stored: {error}")
             raise refusal(error) from error

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from config.model import Limits as ServiceLimits
 from config.model import ServiceConfig
 from pipelines.dispatcher import Dispatcher
 from pipelines.executor import EngineTraits
@@ -143,7 +144,9 @@ async def _compose(
 
     refusals = Refusals()
     waiter = RunWaiter(store, clock)
-    webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits, waiter)
+    watch_requests = RequestWatch(tracing, instruments)
+    full = _fullness(store, config.limits)
+    webhooks = Webhooks(watch_requests, refusals, tracing.mint_root, config.limits, waiter, full)
     watch = HealthWatch(instruments)
     fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
     parts = Parts(
@@ -175,6 +178,14 @@ async def _compose(
         await service.stop(0)
         raise
     return service, webhooks
+
+
+def _fullness(store: GroupStore, limits: ServiceLimits) -> Callable[[], bool]:
+    def full() -> bool:
+        items, size = store.backlog
+        return items >= limits.backlog or size >= limits.backlog_bytes
+
+    return full
 
 
 def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:

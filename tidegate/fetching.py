@@ -6,6 +6,7 @@ redirect is followed, and an answer has a cap and a time. The session is made wi
 
 import asyncio
 import importlib
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from pipelines.netguard import NetGuard
@@ -22,7 +23,9 @@ _AGAIN: Final = 10.0  # seconds after which a sender may try again
 class Fetcher:
     """Fetches over one session, for all sensors of a process. All calls belong to one loop."""
 
-    def __init__(self, allow: tuple[str, ...], agent: str) -> None:
+    def __init__(self, allow: tuple[str, ...], agent: str, trust: ssl.SSLContext | None = None) -> None:
+        """`trust` says whose certificates count; None: those that the system trusts."""
+        self._trust: ssl.SSLContext | bool = trust if trust is not None else True
         self._guard = NetGuard(allow)
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
@@ -40,7 +43,7 @@ class Fetcher:
 
         try:
             timeout = aiohttp.ClientTimeout(total=_SECONDS)
-            async with session.get(url, allow_redirects=False, timeout=timeout) as answer:
+            async with session.get(url, allow_redirects=False, timeout=timeout, ssl=self._trust) as answer:
                 if 400 <= answer.status < 500 and answer.status not in (408, 429):
                     raise LookupError(f"{url} was answered {answer.status}")
                 if answer.status != 200:

@@ -123,9 +123,11 @@ class WebhookOptions(SensorOptions):
     cloudevents: CloudEventsOptions = Field(
         CloudEventsOptions(), description="batch: take batches; origins, rate: who may register by OPTIONS"
     )
-    id: str | None = Field(None, description="CEL over body and headers: the event's id, where the sender sends none")
-    type: str | None = Field(None, description="CEL over body and headers: the event's type")
-    subject: str | None = Field(None, description="CEL over body and headers: the event's subject")
+    id: str | None = Field(
+        None, description="CEL over body, headers, query and match: the event's id, where the sender sends none"
+    )
+    type: str | None = Field(None, description="CEL over body, headers, query and match: the event's type")
+    subject: str | None = Field(None, description="CEL over body, headers, query and match: the event's subject")
     dedup: DedupOptions = Field(
         DedupOptions(),
         description="body: 10m makes equal bodies within 10 minutes one event; ids: how long they are kept",
@@ -169,6 +171,8 @@ class WebhookOptions(SensorOptions):
             raise ValueError("a {name} must be a whole part of the path, as in /hooks/{tenant}/orders")
         if len(set(names)) != len(names):
             raise ValueError("each {name} may stand in the path once")
+        if _PARAMETER.fullmatch(segments[1]):
+            raise ValueError("must begin with a plain part, as in /hooks/{tenant}, or it would hide other paths")
         return value
 
     @field_validator("methods")

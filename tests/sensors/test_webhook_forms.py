@@ -279,6 +279,7 @@ async def test_an_answer_that_cannot_be_made_loses_nothing() -> None:
     "options",
     [
         {"path": "/a/{b}c"},
+        {"path": "/{a}/b"},
         {"path": "/a/{B}"},
         {"path": "/a/{b}/{b}"},
         {"path": "/a/{secret}"},

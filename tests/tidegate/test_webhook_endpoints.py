@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from config.problems import ConfigProblems
 from sensors.errors import Refused
 from sensors.testing import VirtualClock
 from tests.support.running import HANG_UP, Running, load, running, until
@@ -264,6 +265,22 @@ async def test_a_refusal_shows_what_came_without_its_secrets(gate: Running) -> N
     assert "geheim" not in repr(seen)
     await gate.post("/hooks/slow", body)
     assert gate.service.refusals.last("slow")[0].seen.body == ""
+
+
+async def test_a_token_in_the_address_is_kept_from_caches(gate: Running) -> None:
+    """Who can set no headers may send the token in the query; the answer says that it is for nobody else."""
+    answer = await gate.post("/hooks/slow", query="access_token=s3cret")
+    assert (answer.status, answer.headers["cache-control"]) == (202, "private, no-store")
+    (row,) = await gate.events()
+    assert "s3cret" not in repr(row)
+    assert "cache-control" not in (await gate.post("/hooks/in")).headers
+
+
+async def test_two_endpoints_that_mean_the_same_path_are_told(tmp_path: Path) -> None:
+    """A check finds paths that differ in nothing but the names of what they capture."""
+    text = TEXT.replace("path: /hooks/acme/orders", 'path: "/hooks/{shop}/orders"')
+    with pytest.raises(ConfigProblems, match=r"is taken by sensors\.tenants\.path"):
+        await load(tmp_path, text)
 
 
 async def test_a_signed_delivery_passes_beside_them(gate: Running) -> None:

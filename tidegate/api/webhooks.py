@@ -34,9 +34,13 @@ from tidegate.api.reading import (
     seen_of,
 )
 from tidegate.api.waiting import RunWaiter, asked_wait, run_result
-from tidegate.refusals import Refusals
+from tidegate.refusals import Refusals, Seen
 
 __all__ = ["Endpoint", "Receive", "RequestObserver", "Scope", "Send", "Webhooks"]
+
+
+_PLENTY = (429, 503)  # refused for what they are not: nothing of them is worth the time to look at
+_PRIVATE = (b"cache-control", b"private, no-store")  # the address holds a secret (RFC 6750, section 2.3)
 
 
 class RequestObserver(Protocol):
@@ -80,13 +84,16 @@ class Webhooks:
         mint_root: Callable[[], str],
         limits: Limits,
         waiter: RunWaiter | None = None,
+        full: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`full` says that no more may wait for a commit: then requests are sent away before they cost anything."""
         self._observer = observer
         self._refusals = refusals
         self._mint_root = mint_root
         self._patience = Patience(limits.read_timeout)
         self._header_bytes = limits.header_bytes
         self._waiter = waiter
+        self._full = full
         self._endpoints: Mapping[str, Endpoint] = {}
         self._routes = Routes({})
 
@@ -132,11 +139,15 @@ class Webhooks:
                 refusal.code,
                 str(refusal),
                 _client(scope),
-                seen_of(scope, endpoint.shown, call.body, endpoint.keep_refused),
+                Seen(scope["method"])
+                if refusal.status in _PLENTY
+                else seen_of(scope, endpoint.shown, call.body, endpoint.keep_refused),
             )
         except Exception as error:  # noqa: BLE001 - whatever is wrong here is our fault: the sender shall try again
             answer = (503, *problem(503, "", {"Retry-After": "5"}))
             self._refusals.fault(endpoint.sensor, started // 1000, error)
+        if b"access_token=" in scope["query_string"]:
+            answer = (answer[0], (*answer[1], _PRIVATE), answer[2])
         if endpoint.cors is not None:
             answer = (answer[0], (*answer[1], *endpoint.cors.allowed(raw_headers)), answer[2])
         await respond(send, answer)
@@ -198,6 +209,8 @@ class Webhooks:
 
     async def _store(self, route: Route, call: _Call, headers: Mapping[str, list[str]], wait: float) -> Answer:
         endpoint, scope = route.endpoint, call.scope
+        if self._full():
+            raise Refused(429, "overloaded", "too much waits for a commit already", headers={"retry-after": "1"})
         body = await read_body(call.receive, headers, endpoint.max_body, self._patience)
         if endpoint.throttle is not None:
             endpoint.throttle.admit(len(body))
