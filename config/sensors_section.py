@@ -69,6 +69,7 @@ def read_sensors(
         if options is not None and _can_be_built(reading, path, whole, SensorEntry(name, kind, options), context):
             entries[name] = SensorEntry(name, kind, options)
     _check_paths(reading, entries)
+    _check_webhooks(reading, entries)
     return entries
 
 
@@ -196,7 +197,7 @@ def _check_paths(reading: Reading, entries: Mapping[str, SensorEntry]) -> None:
         if not entry.kind.push or not isinstance(written, str):
             continue
         where = ("sensors", name, "path")
-        route = "/" + written.strip("/")
+        route = "/" + re.sub(r"\{[^/]*\}", "{}", written.strip("/"))
         if route == "/" or any(route == own or route.startswith(f"{own}/") for own in _RESERVED_PATHS):
             reading.problem(where, f"the path `{written}` is the service's own", "write one such as /hooks/orders")
         elif route in taken:
@@ -204,3 +205,14 @@ def _check_paths(reading: Reading, entries: Mapping[str, SensorEntry]) -> None:
             reading.problem(where, f"the path `{written}` is taken by {first}", "give each sensor a path of its own")
         else:
             taken[route] = name
+
+
+def _check_webhooks(reading: Reading, entries: Mapping[str, SensorEntry]) -> None:
+    """Report notifications that are to come by a webhook that is not there."""
+    push = [name for name, entry in entries.items() if entry.kind.push]
+    for name, entry in entries.items():
+        told = getattr(getattr(entry.options, "notifications", None), "webhook", None)
+        written = reading.table(("sensors",))
+        if told is not None and told not in push and not (told in written and told not in entries):
+            where = ("sensors", name, "notifications", "webhook")
+            reading.problem(where, f"there is no webhook sensor `{told}`", known_names(told, push))

@@ -96,11 +96,17 @@ WORDS = {
 }
 
 SECRET = "one secret, or several while one replaces the other: `env:NAME`, `file:/path` or text with `${env:NAME}`"
-for _scheme in ("bearer", "basic", "hmac", "github", "standard-webhooks"):
+for _scheme in (
+    *("bearer", "basic", "api-key", "hmac", "github", "gitlab"),
+    *("standard-webhooks", "stripe", "slack", "shopify", "twilio"),
+):
     WORDS[f"verify.{_scheme}.secret"] = SECRET
     WORDS[f"verify.{_scheme}.tolerance"] = "how far a signed timestamp may be from our clock, on both sides"
 WORDS |= {
     "verify.basic.username": "the name that comes with the secret",
+    "verify.api-key.header": "the header that carries the secret",
+    "verify.jwt.algorithms": "which are taken; the token chooses nothing",
+    "verify.mtls.carries": "what the header holds: `subject`, `certificate` (PEM, percent-encoded) or `xfcc` (Envoy)",
     "verify.hmac.header": "the header that carries the signature",
     "verify.hmac.algorithm": "the hash",
     "verify.hmac.encoding": "how the signature is written",
@@ -126,6 +132,7 @@ WORDS |= {
     "engines.http.headers": "headers besides ours; `Idempotency-Key` and `traceparent` are set by us",
     "engines.http.json": "the body as JSON",
     "engines.http.body": "the body as text",
+    "engines.http.cloudevent": "a CloudEvent instead of `json` or `body`: mode, id, source, type, subject, datacontenttype, data, extensions",
     "engines.http.request_timeout": "bounds one request",
     "engines.http.expect": "statuses that mean success; without any, 2xx",
     "engines.http.output": "what of the answer the task hands on",

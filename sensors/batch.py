@@ -74,6 +74,16 @@ class ObjectAction:
     tags: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a sender is answered instead of the standard answer. `headers` have lower-case names."""
+
+    status: int
+    body: bytes = b""
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+
+
 async def _no_ack() -> None:
     """Acknowledge nothing: the source keeps no position of ours."""
 
@@ -88,7 +98,8 @@ class Batch:
     forget. A batch is stale as a whole when one of its `fences` is. `unwanted` are exact numbers of records that no
     filter let through, by counter and configuration (`sensors.ports.Sieve`). `dedup_for` is how long the ids are
     remembered, in seconds; None means for ever. `ack` is awaited after the commit; when it fails the source redelivers
-    and the ids drop the repeats.
+    and the ids drop the repeats. `reply` is of push sensors: what the sender is answered once the batch is durable;
+    None for the standard answer.
     """
 
     events: Sequence[Event] = ()
@@ -103,6 +114,7 @@ class Batch:
     unwanted: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dedup_for: float | None = None
     ack: Callable[[], Awaitable[None]] = _no_ack
+    reply: Reply | None = None
 
     @property
     def empty(self) -> bool:

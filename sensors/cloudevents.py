@@ -1,7 +1,8 @@
-"""CloudEvents 1.0 over HTTP, decoded: binary mode (`ce-` headers) and structured JSON.
+"""CloudEvents 1.0 over HTTP: binary mode (`ce-` headers), structured JSON, and batches of it.
 
 In flow a request's headers and body, out flows an `Envelope`; a broken CloudEvent is a ValueError with a sentence.
-Nothing is invented: an event without `id`, `source`, `type` or `specversion` is broken. Batch mode is not decoded here.
+Nothing is invented: an event without `id`, `source`, `type` or `specversion` is broken, and so is a batch with one
+such event in it. `header_value` and `structured` write what the decoders read.
 """
 
 import base64
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import orjson
 
@@ -21,7 +22,11 @@ _FIELDS = frozenset(
     {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data", "data_base64"}
 )
 _EXTENSION = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
-_QUOTED = re.compile(r'\\(["\\])')
+_QUOTED = re.compile(r"\\(.)")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_INTEGERS = range(-(2**31), 2**31)
+MAX_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +52,42 @@ def decode_structured(document: Any) -> Envelope:
     """Decode a parsed `application/cloudevents+json` document. Raises ValueError."""
     if not isinstance(document, dict):
         raise ValueError("a structured CloudEvent is a JSON object")  # noqa: TRY004 - callers expect ValueError
-    attributes = {name: _text(name, value) for name, value in document.items() if name not in ("data", "data_base64")}
+    attributes = {
+        name: _text(name, value)
+        for name, value in document.items()
+        if name not in ("data", "data_base64") and value is not None
+    }
     content_type = attributes.get("datacontenttype", "application/json")
     data: bytes | None = None
-    if "data_base64" in document:
+    if document.get("data_base64") is not None:
+        if document.get("data") is not None:
+            raise ValueError("data and data_base64 exclude each other")
         if not isinstance(document["data_base64"], str):
             raise ValueError("data_base64 must be text")
         data = base64.b64decode(document["data_base64"], validate=True)
     elif document.get("data") is not None:
         value = document["data"]
         media = content_type.split(";", 1)[0].strip().lower()
-        is_json = media in ("application/json", "text/json") or media.endswith("+json")
-        data = value.encode() if isinstance(value, str) and not is_json else _encoded(value)
+        is_json = media.endswith(("/json", "+json"))
+        if not is_json and not isinstance(value, str):
+            raise ValueError("data must be text where datacontenttype is not JSON")
+        data = _encoded(value) if is_json else value.encode()
     return _envelope(attributes, data, content_type if data is not None else attributes.get("datacontenttype"))
+
+
+def decode_batch(document: Any) -> list[Envelope]:
+    """Decode a parsed `application/cloudevents-batch+json` document; it may be empty. Raises ValueError."""
+    if not isinstance(document, list):
+        raise ValueError("a batch of CloudEvents is a JSON array")  # noqa: TRY004 - callers expect ValueError
+    if len(document) > MAX_BATCH:
+        raise ValueError(f"a batch holds {len(document)} events, and at most {MAX_BATCH} are taken")
+    found: list[Envelope] = []
+    for number, item in enumerate(document):
+        try:
+            found.append(decode_structured(item))
+        except ValueError as error:
+            raise ValueError(f"event {number} of the batch: {error}") from error
+    return found
 
 
 def decode_binary(headers: Mapping[str, Sequence[str]], body: bytes, content_type: str | None) -> Envelope:
@@ -83,20 +111,28 @@ def decode_attributes(attributes: Mapping[str, str], data: bytes | None, content
 
 
 def header_text(value: str) -> str:
-    """Undo the header encoding: double quotes, then one round of percent-decoding. Raises ValueError if not UTF-8."""
-    text = value.strip()
+    """Undo the header encoding: double quotes, then one round of percent-decoding. Raises ValueError if not UTF-8.
+
+    `value` are the header's bytes, read as Latin-1; bytes beyond ASCII are taken for UTF-8 that was not encoded.
+    """
+    text = value.strip(" \t")
     if len(text) >= 2 and text[0] == text[-1] == '"':
         text = _QUOTED.sub(r"\1", text[1:-1])
-    if "%" not in text:
+    if "%" not in text and text.isascii():
         return text
-    return unquote_to_bytes(text).decode("utf-8", "strict")
+    return unquote_to_bytes(text.encode("latin-1", "surrogateescape")).decode("utf-8", "strict")
+
+
+def header_value(text: str) -> str:
+    """Encode an attribute's value for a header: all but printable ASCII, and space, quote and percent, is escaped."""
+    return quote(text, safe="!#$&'()*+,/:;<=>?@[\\]^_`{|}~.-")
 
 
 def parse_time(text: str) -> int:
     """Return UTC microseconds of an RFC 3339 moment. Raises ValueError when it is none, or has no offset."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None or "T" not in text.upper():
+    if not _MOMENT.fullmatch(text):
         raise ValueError(f"time {text[:40]!r} is no RFC 3339 moment with an offset")
+    moment = datetime.fromisoformat(text.upper())
     return round(moment.timestamp() * 1_000_000)
 
 
@@ -105,7 +141,7 @@ def _text(name: str, value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int) and name not in _FIELDS:
+    if isinstance(value, int) and name not in _FIELDS and value in _INTEGERS:
         return str(value)
     raise ValueError(f"attribute {name[:64]!r} must be text")
 
@@ -118,8 +154,8 @@ def _envelope(attributes: Mapping[str, str], data: bytes | None, content_type: s
             raise ValueError(f"attribute {name} is missing or empty")
     extensions: dict[str, str] = {}
     for name, value in attributes.items():
-        if not storable_text(value):
-            raise ValueError(f"attribute {name[:64]!r} holds NUL or a lone surrogate")
+        if _CONTROL.search(value) or not storable_text(value):
+            raise ValueError(f"attribute {name[:64]!r} holds a control character or a lone surrogate")
         if name not in _FIELDS:
             if not _EXTENSION.fullmatch(name):
                 raise ValueError(f"extension name {name[:64]!r} must be lower-case letters and digits")

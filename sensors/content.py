@@ -26,19 +26,25 @@ MediaRange = Annotated[str, Field(pattern=r"^(\*/\*|\*\+json|[A-Za-z0-9!#$&^_.+-
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a Content-Type means. `text` is the header as it may be stored; `structured` a CloudEvent in JSON."""
+    """What a Content-Type means.
+
+    `text` is the header as it may be stored; `structured` a CloudEvent in JSON, `batch` a list of such.
+    """
 
     allowed: bool
     json: bool
     structured: bool
+    batch: bool
     text: str | None
 
 
 class MediaTypes:
     """Reads Content-Type headers against a list of allowed ranges; remembers what it read, up to a bound."""
 
-    def __init__(self, allowed: Sequence[str]) -> None:
+    def __init__(self, allowed: Sequence[str], *, batch: bool = False) -> None:
+        """`batch`: batches of CloudEvents are asked for; nobody may send them otherwise."""
         self._allowed = tuple(wanted.lower() for wanted in allowed)
+        self._batch = batch
         self._known: dict[str | None, Media] = {}
 
     def of(self, content_type: str | None) -> Media:
@@ -50,11 +56,12 @@ class MediaTypes:
         text = None if content_type is None else content_type.strip()
         name = (text or "").split(";", 1)[0].strip().lower()
         structured = name in ("application/cloudevents+json", "application/cloudevents")
+        batch = self._batch and name in ("application/cloudevents-batch+json", "application/cloudevents-batch")
         allowed = not name or any(_in_range(name, wanted) for wanted in self._allowed)
         if name.startswith("application/cloudevents") and not structured:  # batches and other formats
-            allowed = False
-        is_json = name.endswith("+json") or structured or name in ("application/json", "text/json")
-        media = Media(allowed, is_json, structured, safe_text(text[:256]) if text else None)
+            allowed = batch
+        is_json = name.endswith("+json") or structured or batch or name in ("application/json", "text/json")
+        media = Media(allowed, is_json, structured, batch, safe_text(text[:256]) if text else None)
         if len(self._known) < _LEARN:
             self._known[content_type] = media
         return media

@@ -3,7 +3,7 @@
 Built-in kinds stand in the explicit list of `sensors.registry`; plug-ins come through the same door.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sensors.clock import Clock
 from sensors.hosts import Outgoing
+from sensors.notice_hub import NoticeHub
 from sensors.sensor import PushSensor, Sensor
 
 
@@ -40,6 +41,9 @@ class SensorContext:
     raises ValueError for text that is no expression. Expressions live above this stage, so the composition root lends
     it; None where no expressions are offered. `template` does the same for JSON-like values whose texts hold
     `${{ … }}`. `outgoing` is what outgoing calls go by; None: public addresses only, and nobody else asks the hosts.
+    `fetch` gets what is at an https address, within bounds and from public addresses only; it raises
+    `sensors.ports.Unavailable`, or LookupError when the host says that there is nothing. None where nothing is fetched.
+    `notices` passes on what webhooks have stored; None where a sensor is only checked.
     """
 
     name: str
@@ -50,6 +54,8 @@ class SensorContext:
     compile: Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
     template: Callable[[Any, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None
     outgoing: Outgoing | None = None
+    fetch: Callable[[str], Awaitable[bytes]] | None = None
+    notices: NoticeHub | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from sensors.batch import Batch
 from sensors.clock import Clock
 from sensors.errors import Refused
 from sensors.health import HealthKeeper, NoObserver, PauseMode, RunnerObserver, SensorHealth
+from sensors.notice_hub import NoticeHub
 from sensors.ports import Inbox, Overloaded, Stored, Unavailable
 from sensors.sensor import PushSensor, Request
 
 _HELD = 60  # seconds a sender is asked to wait for a sensor on hold
+_NOTHING = Stored(())
 
 
 def refusal(error: Exception) -> Refused:
@@ -33,12 +35,20 @@ class PushGate:
     """Lets the requests of one push sensor through. `open` first; all methods belong to one loop."""
 
     def __init__(
-        self, name: str, sensor: PushSensor, inbox: Inbox, clock: Clock, observer: RunnerObserver | None = None
+        self,
+        name: str,
+        sensor: PushSensor,
+        inbox: Inbox,
+        clock: Clock,
+        observer: RunnerObserver | None = None,
+        notices: NoticeHub | None = None,
     ) -> None:
+        """`notices` is told of events once they are durable."""
         self.name = name
         self._sensor = sensor
         self._inbox = inbox
         self._observer = observer or NoObserver()
+        self._notices = notices
         self._keeper = HealthKeeper(name, clock, self._observer)
 
     @property
@@ -79,17 +89,27 @@ class PushGate:
         except Refused as error:
             self._observer.on_error(self.name, error)
             raise
+        except Unavailable as error:  # what is needed to verify cannot be had now
+            self._observer.on_error(self.name, error)
+            raise refusal(error) from error
         except Exception as error:
             keeper.failed(error, f"requests cannot be read: {type(error).__name__}: {error}")
             raise refusal(error) from error
+        if batch.reply is not None and batch.empty:  # a handshake: there is nothing to make durable
+            return batch, _NOTHING
         if keeper.pause == "drop" and batch.events:
             batch = replace(batch, events=(), counts={**batch.counts, "dropped": len(batch.events)})
         try:
             stored = await self._inbox.put(self.name, batch, context)
+        except Overloaded as error:  # the sensor works: it is the senders who are to slow down
+            self._observer.on_error(self.name, error)
+            raise refusal(error) from error
         except Exception as error:
             keeper.failed(error, f"events cannot be stored: {error}")
             raise refusal(error) from error
         self._observer.on_batch(self.name, batch, stored)
+        if self._notices is not None and batch.events:
+            self._notices.publish(self.name, batch.events)
         await batch.ack()
         keeper.events += len(batch.events)
         if keeper.pause is None and keeper.state != "stopped":

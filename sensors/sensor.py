@@ -6,10 +6,11 @@ metric or a span: `sensors.runner` does that once for all. What a batch carries 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sensors.batch import Batch, Cursor
+from sensors.event import EMPTY
 from sensors.ports import Lookup, Prefilter
 
 
@@ -17,7 +18,9 @@ from sensors.ports import Lookup, Prefilter
 class Request:
     """A pushed request, free of any web framework. Header names are lower case; repeated headers keep all values.
 
-    `body` are the raw bytes as they arrived, before any content decoding, already within the cap.
+    `body` are the raw bytes as they arrived, before any content decoding, already within the cap. `path` is the
+    endpoint's, as it is configured; `params` are what stood in its `{name}`s, and `raw_path` what was really asked for
+    (empty: `path` itself).
     """
 
     method: str
@@ -27,6 +30,14 @@ class Request:
     body: bytes
     client: str
     received_at: int
+    params: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    raw_path: str = ""
+
+    @property
+    def target(self) -> str:
+        """Return path and query as the sender wrote them."""
+        path = self.raw_path or self.path
+        return f"{path}?{self.query}" if self.query else path
 
     def header(self, name: str) -> str | None:
         """Return the only or first value of a header by lower-case name, None when absent."""
@@ -64,5 +75,8 @@ class PushSensor(Protocol):
         ...
 
     def answer(self, receipts: Sequence[tuple[str, bool]]) -> bytes | None:
-        """Return the body of the 2xx answer for (event uid, duplicate) pairs; None for the standard JSON answer."""
+        """Return the body of the 2xx answer for (event uid, duplicate) pairs; None for the standard JSON answer.
+
+        A batch with a `reply` is answered with that instead, and this is not called.
+        """
         ...

@@ -5,17 +5,36 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from sensors.verifiers.model import Verifier, VerifyOptions
-from sensors.verifiers.plain import BASIC, BEARER, NONE, BasicOptions, BearerOptions, NoneOptions
-from sensors.verifiers.signed import (
-    GITHUB,
-    HMAC,
-    STANDARD_WEBHOOKS,
-    GithubOptions,
-    HmacOptions,
-    StandardWebhooksOptions,
+from sensors.verifiers.plain import (
+    API_KEY,
+    BASIC,
+    BEARER,
+    NONE,
+    ApiKeyOptions,
+    BasicOptions,
+    BearerOptions,
+    NoneOptions,
 )
+from sensors.verifiers.providers import (
+    SHOPIFY,
+    SLACK,
+    STRIPE,
+    TWILIO,
+    ShopifyOptions,
+    SlackOptions,
+    StripeOptions,
+    TwilioOptions,
+)
+from sensors.verifiers.proxied import MTLS, MtlsOptions
+from sensors.verifiers.signed import GITHUB, HMAC, GithubOptions, HmacOptions
+from sensors.verifiers.sns import SNS, SnsOptions
+from sensors.verifiers.standard import GITLAB, STANDARD_WEBHOOKS, GitlabOptions, StandardWebhooksOptions
+from sensors.verifiers.tokens import JWT, JwtOptions
 
-VERIFIERS: tuple[Verifier, ...] = (NONE, BEARER, BASIC, HMAC, GITHUB, STANDARD_WEBHOOKS)
+VERIFIERS: tuple[Verifier, ...] = (
+    *(NONE, BEARER, BASIC, API_KEY, HMAC, JWT, MTLS),
+    *(GITHUB, GITLAB, STANDARD_WEBHOOKS, STRIPE, SLACK, SHOPIFY, TWILIO, SNS),
+)
 
 
 def _written_out(value: Any) -> Any:
@@ -23,7 +42,21 @@ def _written_out(value: Any) -> Any:
 
 
 Verify = Annotated[
-    NoneOptions | BearerOptions | BasicOptions | HmacOptions | GithubOptions | StandardWebhooksOptions,
+    NoneOptions
+    | BearerOptions
+    | BasicOptions
+    | ApiKeyOptions
+    | HmacOptions
+    | JwtOptions
+    | MtlsOptions
+    | GithubOptions
+    | GitlabOptions
+    | StandardWebhooksOptions
+    | StripeOptions
+    | SlackOptions
+    | ShopifyOptions
+    | TwilioOptions
+    | SnsOptions,
     Field(discriminator="scheme"),
     BeforeValidator(_written_out),
 ]

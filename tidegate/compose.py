@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from config.model import Limits as ServiceLimits
 from config.model import ServiceConfig
 from pipelines.dispatcher import Dispatcher
 from pipelines.executor import EngineTraits
@@ -19,6 +20,7 @@ from pipelines.references import finder, resolved
 from pipelines.registry import load_registry
 from sensors.clock import SystemClock
 from sensors.uid import new_uid
+from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
@@ -142,7 +144,10 @@ async def _compose(
     aftermath.cancelled = dispatcher.cancel_hint
 
     refusals = Refusals()
-    webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
+    waiter = RunWaiter(store, clock)
+    watch_requests = RequestWatch(tracing, instruments)
+    full = _fullness(store, config.limits)
+    webhooks = Webhooks(watch_requests, refusals, tracing.mint_root, config.limits, waiter, full)
     watch = HealthWatch(instruments)
     pressure = Pressure(store, clock, config.limits.waiting_runs)
     ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure)
@@ -178,6 +183,14 @@ async def _compose(
         await service.stop(0)
         raise
     return service, webhooks
+
+
+def _fullness(store: GroupStore, limits: ServiceLimits) -> Callable[[], bool]:
+    def full() -> bool:
+        items, size = store.backlog
+        return items >= limits.backlog or size >= limits.backlog_bytes
+
+    return full
 
 
 def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:

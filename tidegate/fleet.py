@@ -19,18 +19,28 @@ from sensors.health import PauseMode, RunnerObserver, SensorHealth
 from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext
 from sensors.netguard import NetGuard
+from sensors.notice_hub import NoticeHub
 from sensors.ports import Inbox
 from sensors.push import PushGate
 from sensors.runner import NoPressure, Pressure, RunnerPorts, SensorRunner
 from sensors.sensor import PushSensor, Sensor
-from tidegate.api.webhooks import Endpoint, Webhooks
+from tidegate.api.endpoints import Endpoint
+from tidegate.api.throttle import Throttle
+from tidegate.api.webhooks import Webhooks
+from tidegate.endpoints import make_endpoint, make_throttle
 from tidegate.event_view import rfc3339
+from tidegate.fetching import Fetcher
 from tidegate.lookup import RulesPrefilter, StoreLookup
 from tidegate.rules import RulesInForce
 from tidegate.store.tx import Store
 
 _log = logging.getLogger("tidegate.sensors")
 Compile = Callable[[Any, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]]
+
+
+def make_fetcher(config: ServiceConfig) -> Fetcher:
+    """Return what fetches keys and certificates for the sensors of a configuration."""
+    return Fetcher(config.network_allow, f"tidegate/{config.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class FleetPorts:
     compile: Compile
     template: Compile
     pressure: Pressure = field(default_factory=NoPressure)
+    make_fetcher: Callable[[ServiceConfig], Fetcher] = make_fetcher
 
 
 # What all sensors get of a configuration: name, base, connections, networks.
@@ -66,6 +77,7 @@ class _Door:
     common: Common
     gate: PushGate
     receiver: PushSensor
+    throttle: Throttle | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,8 @@ class Fleet:
         self._doors: dict[str, _Door] = {}
         self._auditing: set[str] = set()
         self._hosts = Hosts(ports.clock)
+        self._notices = NoticeHub()
+        self._fetchers: dict[tuple[str, ...], Fetcher] = {}  # by the networks that they may reach
 
     async def apply(self, config: ServiceConfig) -> None:
         """Make the running sensors those of this configuration."""
@@ -105,13 +119,17 @@ class Fleet:
                 door = self._doors.get(name)
                 if door is None or door.entry != entry or door.common != common:
                     receiver = cast("PushSensor", self._build(name, entry, config))
-                    door = _Door(entry, common, self._gate(name, receiver), receiver)
+                    throttle = make_throttle(entry.options, self._ports.clock)
+                    door = _Door(entry, common, self._gate(name, receiver), receiver, throttle)
                 push[name] = door
                 continue
             kept = self._running.get(name)
             if kept is None or kept.entry != entry or kept.common != common or kept.task.done():
                 pull[name] = cast("Sensor", self._build(name, entry, config))
-        endpoints = [_endpoint(name, door, config) for name, door in push.items()]
+        endpoints = [
+            make_endpoint(name, door.entry.options, door.gate, door.receiver, door.throttle, config.limits)
+            for name, door in push.items()
+        ]
         return Change(entries, common, pull, push, {endpoint.path: endpoint for endpoint in endpoints})
 
     async def change(self, change: "Change") -> None:
@@ -137,11 +155,19 @@ class Fleet:
             compile=self._ports.compile,
             template=self._ports.template,
             outgoing=Outgoing(NetGuard(config.network_allow), self._hosts),
+            fetch=self._fetcher(config).fetch,
+            notices=self._notices,
         )
         return entry.kind.build(entry.options, context)
 
+    def _fetcher(self, config: ServiceConfig) -> Fetcher:
+        if config.network_allow not in self._fetchers:
+            self._fetchers[config.network_allow] = self._ports.make_fetcher(config)
+        return self._fetchers[config.network_allow]
+
     def _gate(self, name: str, receiver: PushSensor) -> PushGate:
-        return PushGate(name, receiver, self._ports.inbox, self._ports.clock, self._ports.observer)
+        ports = self._ports
+        return PushGate(name, receiver, ports.inbox, ports.clock, ports.observer, self._notices)
 
     def _open(self, name: str, door: "_Door") -> None:
         door.gate.open()
@@ -179,6 +205,7 @@ class Fleet:
         for door in self._doors.values():
             door.gate.stop()
         await asyncio.gather(*(self._leave(name, within) for name in list(self._running)))
+        await asyncio.gather(*(fetcher.close() for fetcher in self._fetchers.values()))
 
     # -- what operators ask -----------------------------------------------------------------------------------------
     def names(self) -> frozenset[str]:
@@ -234,19 +261,6 @@ class Fleet:
         }
         found.update({name: _health(door.entry.kind.name, door.gate.health) for name, door in self._doors.items()})
         return dict(sorted(found.items()))
-
-
-def _endpoint(name: str, door: _Door, config: ServiceConfig) -> Endpoint:
-    options: Any = door.entry.options
-    return Endpoint(
-        sensor=name,
-        path=options.path,
-        methods=tuple(options.methods),
-        gate=door.gate,
-        receiver=door.receiver,
-        verified=options.verify.scheme != "none",
-        max_body=options.max_body or config.limits.body,
-    )
 
 
 def _health(kind: str, health: SensorHealth) -> Mapping[str, Any]:

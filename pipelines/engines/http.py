@@ -23,6 +23,7 @@ from pydantic import Field, field_validator
 from yarl import URL
 
 from pipelines.answers import REDIRECTS, judge, safe_url
+from pipelines.cloudevent import CloudEventOptions, cloudevent
 from pipelines.errors import Ambiguous, TaskFailed, TaskTimedOut
 from pipelines.kind import EngineKind, EngineOptions, EngineSettings
 from pipelines.ports import TaskContext, TaskResult
@@ -39,7 +40,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class HttpOptions(EngineOptions):
-    """One request. `json` and `body` exclude each other; `expect` are the statuses that mean success (default: 2xx).
+    """One request. `json`, `body` and `cloudevent` exclude each other; `expect` are statuses that mean success (2xx).
 
     `output`: `auto` keeps a JSON or text answer if it fits the ledger (256 KiB), `json` and `text` demand it, `none`
     throws it away. `request_timeout` bounds one request, the task's own `timeout` the attempt. `per_host` requests to
@@ -51,6 +52,7 @@ class HttpOptions(EngineOptions):
     headers: Mapping[str, Any] = Field(default_factory=dict)
     json_: Any = Field(default=None, alias="json")
     body: str | None = None
+    cloudevent: CloudEventOptions | None = None
     request_timeout: Duration = 60.0
     expect: tuple[int, ...] = ()
     output: Literal["auto", "json", "text", "none"] = "auto"
@@ -76,6 +78,7 @@ class HttpEngine:
         self._clock = settings.clock
         self._guard = NetGuard(settings.network_allow)
         self._agent = f"tidegate/{settings.service}"
+        self._service = settings.service
         self._session: aiohttp.ClientSession | None = None
         self._calls: dict[str, asyncio.Task[TaskResult]] = {}
         self._numbers = itertools.count(1)
@@ -90,8 +93,8 @@ class HttpEngine:
             url = URL(options.url)
             if url.scheme not in ("http", "https") or not url.host:
                 raise ValueError("a URL starts with http:// or https:// and names a host")
-            if options.json_ is not None and options.body is not None:
-                raise ValueError("`json` and `body` exclude each other; keep one")
+            if sum(part is not None for part in (options.json_, options.body, options.cloudevent)) > 1:
+                raise ValueError("`json`, `body` and `cloudevent` exclude each other; keep one")
             body, headers = self._message(context, options)
         except ValueError as error:
             raise TaskFailed(f"the http task's options are wrong: {error}", "bad_options", retryable=False) from error
@@ -149,7 +152,10 @@ class HttpEngine:
                 raise ValueError(f"{name!r} cannot be set as a header")
             headers[title] = text
         body: bytes | None = None
-        if options.json_ is not None:
+        if options.cloudevent is not None:
+            body, own = cloudevent(options.cloudevent, context.run, context.task_run, self._service, context.headers)
+            headers.update(own)
+        elif options.json_ is not None:
             body = orjson.dumps(options.json_)
             headers.setdefault("Content-Type", "application/json")
         elif options.body is not None:

@@ -8,13 +8,14 @@ Order: none is promised between files; the events of one file come in the order 
 """
 
 import re
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sensors.adapters.adls_client import AdlsClient
 from sensors.adapters.adls_source import AdlsSource
-from sensors.adapters.azure_account import AzureOptions, read_account
+from sensors.adapters.azure_account import AzureAccount, AzureOptions, read_account
 from sensors.adapters.object_build import Ways, make_object_sensor
 from sensors.adapters.objects import NoticeQueue
 from sensors.adapters.watched_options import WatchedOptions
@@ -31,16 +32,27 @@ class AdlsNotifications(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    queue: str = Field(description="the storage queue")
+    queue: str | None = Field(None, description="the storage queue")
+    webhook: str | None = Field(
+        None, min_length=1, description="a webhook sensor (`format: event-grid`) to which Event Grid posts them"
+    )
     connection: str | None = Field(None, description="of the account that has the queue, where it is another one")
     emit: Literal["file", "folder"] = Field(
         "file", description="what a renamed folder is: an event for each of its files, or one for the folder"
     )
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.queue is None) == (self.webhook is None):
+            raise ValueError("write `queue` or `webhook`: one of them")
+        if self.webhook is not None and self.connection is not None:
+            raise ValueError("`connection` goes with `queue`; leave it out")
+        return self
+
     @field_validator("queue")
     @classmethod
-    def _is_name(cls, value: str) -> str:
-        if _QUEUE.fullmatch(value) is None:
+    def _is_name(cls, value: str | None) -> str | None:
+        if value is not None and _QUEUE.fullmatch(value) is None:
             raise ValueError("must be a queue's name: 3 to 63 lower-case letters, digits and single hyphens")
         return value
 
@@ -79,19 +91,28 @@ def build(options: AdlsOptions, context: SensorContext) -> Sensor:
     """Make the sensor; nothing is opened. ValueError when account, key or connection make no sense."""
     account = read_account(options, options.connection, context.connections)
     source = AdlsSource(AdlsClient(account, options.filesystem, probe=_probe(options)), context.clock)
-    queue: NoticeQueue | None = None
     told = options.notifications
-    if told is not None:
-        from sensors.adapters.azure_queue import AzureQueue, AzureQueueNotices
-        from sensors.adapters.event_grid import Container
-
-        at = account
-        if told.connection is not None:
-            at = read_account(AzureOptions(), told.connection, context.connections)
-        container = Container(account.name, options.filesystem)
-        queue = AzureQueueNotices(AzureQueue(at, told.queue, context.clock), container)
+    queue = None if told is None else _queue(told, account, options.filesystem, context)
     ways = Ways(folders=told is not None and told.emit == "folder")
     return make_object_sensor(options, source, queue, context, ways)
+
+
+def _queue(told: AdlsNotifications, account: AzureAccount, filesystem: str, context: SensorContext) -> NoticeQueue:
+    """Return where notifications come from: the storage queue, or a webhook of ours."""
+    from sensors.adapters.event_grid import Container, read_event_grid
+
+    container = Container(account.name, filesystem)
+    if told.queue is None:
+        from sensors.adapters.webhook_notices import WebhookNotices
+
+        read = partial(read_event_grid, container=container)
+        return WebhookNotices(told.webhook or "", read, context.notices, context.clock)
+    from sensors.adapters.azure_queue import AzureQueue, AzureQueueNotices
+
+    at = account
+    if told.connection is not None:
+        at = read_account(AzureOptions(), told.connection, context.connections)
+    return AzureQueueNotices(AzureQueue(at, told.queue, context.clock), container)
 
 
 def _probe(options: AdlsOptions) -> str:

@@ -1,13 +1,14 @@
 """Objects in S3, and in whatever speaks its protocol: created, overwritten and deleted, however they came.
 
 In flow pages of the bucket's listing at an interval, which are the truth, and (with `notifications`) the messages of a
-queue, which say where to look now; out flow events with the memory of each object. Both ways lead to the same event
-with the same id. With `versions` every version of an object is an event of its own.
+queue or of a webhook, which say where to look now; out flow events with the memory of each object. Both ways lead to
+the same event with the same id. With `versions` every version of an object is an event of its own.
 
 Order: none is promised between objects; the events of one object come in the order in which its versions were seen.
 """
 
 import re
+from functools import partial
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -30,9 +31,20 @@ class S3Notifications(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sqs: str = Field(
-        min_length=1, description="the queue (URL, ARN or name), fed by S3 itself, through SNS or through EventBridge"
+    sqs: str | None = Field(
+        None,
+        min_length=1,
+        description="the queue (URL, ARN or name), fed by S3 itself, through SNS or through EventBridge",
     )
+    webhook: str | None = Field(
+        None, min_length=1, description="a webhook sensor to which SNS, EventBridge or the server itself posts them"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.sqs is None) == (self.webhook is None):
+            raise ValueError("write `sqs` or `webhook`: one of them")
+        return self
 
 
 class S3Options(WatchedOptions, AwsAccess):
@@ -44,7 +56,9 @@ class S3Options(WatchedOptions, AwsAccess):
     requester_pays: bool = Field(False, description="agree to pay for the requests on somebody else's bucket")
     versions: bool = Field(False, description="every version is an event of its own; lists the versions of the bucket")
     shards: int = Field(1, ge=1, le=64, description="list the folders of a big bucket in up to so many parts at once")
-    notifications: S3Notifications | None = Field(None, description="a queue that tells at once where to look")
+    notifications: S3Notifications | None = Field(
+        None, description="a queue (sqs) or a webhook that tells at once where to look"
+    )
 
     @field_validator("bucket")
     @classmethod
@@ -86,7 +100,7 @@ class S3Options(WatchedOptions, AwsAccess):
         """Raise ValueError when what is asked for needs to know who asks, and nobody does."""
         if access.anonymous and self.requester_pays:
             raise ValueError("`anonymous` and `requester_pays` exclude each other: who pays must say who they are")
-        if access.anonymous and self.notifications:
+        if access.anonymous and self.notifications is not None and self.notifications.sqs is not None:
             raise ValueError("`anonymous` and `notifications` exclude each other: a queue is not read unsigned")
 
 
@@ -103,10 +117,16 @@ def build(options: S3Options, context: SensorContext) -> Sensor:
         shards=options.shards,
     )
     queue: NoticeQueue | None = None
-    if options.notifications is not None:
+    told = options.notifications
+    if told is not None and told.sqs is not None:
         from sensors.adapters.sqs import SqsNotices, sqs_queue
 
-        queue = SqsNotices(sqs_queue(access, options.notifications.sqs, context.clock), options.bucket)
+        queue = SqsNotices(sqs_queue(access, told.sqs, context.clock), options.bucket)
+    elif told is not None and told.webhook is not None:
+        from sensors.adapters.s3_notices import read_s3
+        from sensors.adapters.webhook_notices import WebhookNotices
+
+        queue = WebhookNotices(told.webhook, partial(read_s3, bucket=options.bucket), context.notices, context.clock)
     ways = Ways(versions=options.versions, parallel=options.shards)
     return make_object_sensor(options, source, queue, context, ways)
 

@@ -1,24 +1,37 @@
-"""Verifiers of signatures over the raw bytes: generic `hmac`, `github` and `standard-webhooks`.
+"""Verifiers of signatures over the raw bytes: generic `hmac` and `github`.
 
 Comparisons take constant time. Where a scheme signs a timestamp, it must lie within `tolerance` of our clock, on both
 sides.
 """
 
 import base64
-import binascii
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from hmac import compare_digest
 from hmac import digest as hmac_digest
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from sensors.sensor import Request
 from sensors.units import Duration
-from sensors.verifiers.model import Forged, Keys, SecretOptions, Verifier, in_window, only, utf8_keys
+from sensors.verifiers.model import (
+    Draft,
+    Forged,
+    Keys,
+    Named,
+    SecretOptions,
+    Verifier,
+    in_window,
+    one_header,
+    only,
+    utf8_keys,
+)
 
 _BODY = "{body}"
 _TIMESTAMP = "{timestamp}"
+_GITHUB_EVENT = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 
 
 class HmacOptions(SecretOptions):
@@ -63,13 +76,6 @@ class GithubOptions(SecretOptions):
     scheme: Literal["github"]
 
 
-class StandardWebhooksOptions(SecretOptions):
-    """Standard Webhooks 1.0: `webhook-id`, `webhook-timestamp`, `webhook-signature`; secret is `whsec_` + base64."""
-
-    scheme: Literal["standard-webhooks"]
-    tolerance: Duration = 300.0
-
-
 def check_hmac(request: Request, keys: Keys, options: HmacOptions, now: int) -> None:
     """Compare the signature in the header with that of every live secret."""
     given = only(request, options.header).strip()
@@ -102,36 +108,28 @@ def check_github(request: Request, keys: Keys, _options: GithubOptions, _now: in
         raise Forged("the signature is wrong")
 
 
-def check_standard_webhooks(request: Request, keys: Keys, options: StandardWebhooksOptions, now: int) -> None:
-    """Compare each `v1` signature with that of `{id}.{timestamp}.{body}` under every live secret; ignore others."""
-    id_ = only(request, "webhook-id")
-    timestamp = only(request, "webhook-timestamp")
-    in_window(timestamp, options.tolerance, now)
-    if not id_ or "." in id_:
-        raise Forged("webhook-id is empty or contains a dot, which would let parts be shifted")
-    signed = f"{id_}.{timestamp}.".encode() + request.body
-    given = only(request, "webhook-signature").split(" ")
-    if len(given) > 16:
-        raise Forged("too many signatures")
-    ours = ["v1," + base64.b64encode(hmac_digest(key, signed, "sha256")).decode() for key in keys]
-    right = [compare_digest(theirs, our) for theirs in given for our in ours]
-    if True not in right:
-        raise Forged("no signature fits")
+def _named_by_github(request: Request, _document: Any) -> Named:
+    name = request.header("x-github-event")
+    type_ = f"github.{name}" if name and _GITHUB_EVENT.fullmatch(name) else None
+    return one_header(request, "x-github-delivery"), type_
 
 
-def standard_keys(options: StandardWebhooksOptions) -> Keys:
-    """Return the key bytes behind `whsec_`. Raises ValueError for what is no such secret."""
-    keys: list[bytes] = []
-    for text in options.texts():
-        if text.startswith(("whpk_", "whsk_")):
-            raise ValueError("standard-webhooks: whpk_/whsk_ keys (v1a) are not supported; use the whsec_ secret")
-        try:
-            keys.append(base64.b64decode(text.removeprefix("whsec_"), validate=True))
-        except (binascii.Error, ValueError):
-            raise ValueError("standard-webhooks: the secret must be whsec_ followed by base64") from None
-        if not keys[-1]:
-            raise ValueError("standard-webhooks: the secret is empty behind whsec_")
-    return tuple(keys)
+def _sign_hmac(draft: Draft, keys: Keys, options: HmacOptions) -> Mapping[str, str]:
+    headers: dict[str, str] = {}
+    signed = draft.body
+    if options.timestamp_header is not None:
+        timestamp = headers[options.timestamp_header] = str(draft.at // 1_000_000)
+        before, after = options.around
+        signed = before.replace(_TIMESTAMP, timestamp).encode() + signed + after.replace(_TIMESTAMP, timestamp).encode()
+    raw = hmac_digest(keys[0], signed, options.algorithm)
+    text = raw.hex() if options.encoding == "hex" else base64.b64encode(raw).decode()
+    headers[options.header] = options.prefix + text
+    return headers
+
+
+def _sign_github(draft: Draft, keys: Keys, _options: GithubOptions) -> Mapping[str, str]:
+    signature = "sha256=" + hmac_digest(keys[0], draft.body, "sha256").hex()
+    return {"x-github-event": "push", "x-github-delivery": draft.id, "x-hub-signature-256": signature}
 
 
 def _hmac_headers(options: HmacOptions) -> tuple[str, ...]:
@@ -142,10 +140,6 @@ def _github_headers(_options: GithubOptions) -> tuple[str, ...]:
     return ("x-hub-signature", "x-hub-signature-256")
 
 
-def _standard_headers(_options: StandardWebhooksOptions) -> tuple[str, ...]:
-    return ("webhook-signature",)
-
-
 HMAC = Verifier(
     "hmac",
     "a hash-based signature in a header: algorithm, encoding, prefix and timestamp as the sender has them",
@@ -153,6 +147,7 @@ HMAC = Verifier(
     check_hmac,
     keys=utf8_keys,
     secret_headers=_hmac_headers,
+    sign=_sign_hmac,
 )
 GITHUB = Verifier(
     "github",
@@ -162,13 +157,6 @@ GITHUB = Verifier(
     keys=utf8_keys,
     secret_headers=_github_headers,
     delivery="x-github-delivery",
-)
-STANDARD_WEBHOOKS = Verifier(
-    "standard-webhooks",
-    "Standard Webhooks 1.0: whsec_ secret, signed id and timestamp",
-    StandardWebhooksOptions,
-    check_standard_webhooks,
-    keys=standard_keys,
-    secret_headers=_standard_headers,
-    delivery="webhook-id",
+    named=_named_by_github,
+    sign=_sign_github,
 )

@@ -100,6 +100,21 @@ async def test_a_refused_sender_does_not_make_the_sensor_ill() -> None:
     assert len(witness.errors) == 5
 
 
+async def test_an_overload_does_not_make_the_sensor_ill() -> None:
+    """Senders that come too fast are told so; the sensor works, and its health does not flutter with every refusal."""
+    gate, _, inbox, witness = _gate()
+    for _ in range(5):
+        inbox.failures = [Overloaded("too much")] * 3
+        for _ in range(3):
+            with pytest.raises(Refused) as refused:
+                await gate.receive(make_request())
+            assert refused.value.status == 429
+        await gate.receive(make_request())
+    assert gate.health.state == "healthy"
+    assert witness.changes == []
+    assert len(witness.errors) == 15
+
+
 async def test_hold_sends_senders_away_for_now() -> None:
     """On hold, before opening and after stopping the answer is 503 with Retry-After."""
     gate, _, inbox, _ = _gate()

@@ -49,6 +49,8 @@ class Running:
         headers: Mapping[str, str] | None = None,
         *,
         method: str = "POST",
+        query: str = "",
+        client: str = "127.0.0.1",
         wait: Callable[[], Any] | None = None,
     ) -> Answer:
         """Send a request; a body of several parts is chunked. `wait` is awaited instead of the part `None`."""
@@ -75,9 +77,9 @@ class Running:
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(name.lower().encode(), text.encode("latin-1")) for name, text in given.items()],
-            "client": ("127.0.0.1", 50_000),
+            "client": (client, 50_000),
             "server": ("127.0.0.1", 8080),
             "scheme": "http",
             "http_version": "1.1",
@@ -106,6 +108,13 @@ class Running:
             found.extend(rows)
             if cursor is None:
                 return found[::-1]
+
+    async def until_events(self, condition: Callable[[list[Row]], bool], seconds: float = 15.0) -> list[Row]:
+        """Return the events as soon as they are as wanted."""
+        async with asyncio.timeout(seconds):
+            while not condition(rows := await self.events()):
+                await asyncio.sleep(0.01)
+        return rows
 
     async def decisions(self, **wanted: Any) -> list[Row]:
         rows, _ = await self.service.store.read(lambda reader: reader.decisions(limit=1_000, **wanted))

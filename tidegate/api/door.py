@@ -26,15 +26,16 @@ class Door:
         self._app = _make_app(service, self._watcher)
 
     def close(self) -> None:
-        """End the streams that are open, so that their connections can be closed."""
+        """End the streams that are open and answer those who wait, so that their connections can be closed."""
+        self._webhooks.close()
         self._watcher.close()
 
     async def both(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve webhooks, API, metrics and console on one address."""
         if scope["type"] == "http":
-            endpoint = self._webhooks.endpoints.get(scope["path"])
-            if endpoint is not None:
-                await self._webhooks.answer(endpoint, scope, receive, send)
+            route = self._webhooks.find(scope["path"])
+            if route is not None:
+                await self._webhooks.answer(route, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -46,9 +47,9 @@ class Door:
         """Serve webhooks, and `/healthz` for load balancers; nothing else exists here."""
         if scope["type"] != "http":
             return
-        endpoint = self._webhooks.endpoints.get(scope["path"])
-        if endpoint is not None:
-            await self._webhooks.answer(endpoint, scope, receive, send)
+        route = self._webhooks.find(scope["path"])
+        if route is not None:
+            await self._webhooks.answer(route, scope, receive, send)
         elif scope["path"] == "/healthz":
             await _plain(send, 200, _HEALTHY)
         else:

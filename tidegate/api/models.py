@@ -191,13 +191,18 @@ class SensorList(Model):
 
 
 class RefusalRow(Model):
-    """A refused request."""
+    """A refused request, without its secrets: of the query the names alone, of the body what was asked to be kept."""
 
     at: Moment
     status: int
     code: str
     reason: str
     client: str
+    method: str
+    headers: dict[str, str]
+    query: list[str]
+    size: int | None
+    body: str
 
 
 class SensorDetail(SensorRow):

@@ -70,7 +70,16 @@ async def _detail(house: House, entry: SensorEntry) -> SensorDetail:
     row = sensor_row(entry, house.sensor_health().get(entry.name), counts.get(entry.name, {}))
     refusals = [
         RefusalRow(
-            at=moment(item.at), status=item.status, code=item.code, reason=item.reason[:1000], client=item.client
+            at=moment(item.at),
+            status=item.status,
+            code=item.code,
+            reason=item.reason[:1000],
+            client=item.client,
+            method=item.seen.method,
+            headers={printable(name): printable(value) for name, value in item.seen.headers.items()},
+            query=[printable(name) for name in item.seen.query],
+            size=item.seen.size,
+            body=printable(item.seen.body),
         )
         for item in house.refusals.last(entry.name)
     ]

@@ -5,45 +5,42 @@ counted while it is read. Our own fault is 503 with Retry-After, overload 429 wi
 of the sender's.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import orjson
 
 from config.model import Limits
 from sensors.errors import Refused
 from sensors.ports import Receipt
-from sensors.push import PushGate
-from sensors.sensor import PushSensor, Request
-from sensors.w3c import TraceContext, child_of, parse_traceparent
+from sensors.sensor import Request
+from sensors.w3c import child_of, one_traceparent
+from tidegate.api.endpoints import Endpoint, Route, Routes
 from tidegate.api.patience import Patience
-from tidegate.refusals import Refusals
+from tidegate.api.reading import (
+    JSON,
+    Answer,
+    Gone,
+    Receive,
+    Scope,
+    Send,
+    accepted,
+    problem,
+    read_body,
+    replied,
+    respond,
+    seen_of,
+)
+from tidegate.api.waiting import RunWaiter, asked_wait, run_result
+from tidegate.refusals import Refusals, Seen
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Scope = MutableMapping[str, Any]
-Headers = tuple[tuple[bytes, bytes], ...]
-
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", b"application/problem+json")
+__all__ = ["Endpoint", "Receive", "RequestObserver", "Scope", "Send", "Webhooks"]
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One webhook sensor's door: where it stands, what it takes, and the gate behind it."""
-
-    sensor: str
-    path: str
-    methods: tuple[str, ...]
-    gate: PushGate
-    receiver: PushSensor
-    verified: bool
-    max_body: int
+_PLENTY = (429, 503)  # refused for what they are not: nothing of them is worth the time to look at
+_PRIVATE = (b"cache-control", b"private, no-store")  # the address holds a secret (RFC 6750, section 2.3)
 
 
 class RequestObserver(Protocol):
@@ -67,58 +64,94 @@ class RequestObserver(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Call:
+    """One request on its way: what is known of it so far. `body` None: not read yet."""
+
+    scope: Scope
+    receive: Receive
+    context: str
+    body: bytes | None = None
+
+
 class Webhooks:
     """Answers the paths of its endpoints. `endpoints` is swapped as one value on reload."""
 
     def __init__(
-        self, observer: RequestObserver, refusals: Refusals, mint_root: Callable[[], str], limits: Limits
+        self,
+        observer: RequestObserver,
+        refusals: Refusals,
+        mint_root: Callable[[], str],
+        limits: Limits,
+        waiter: RunWaiter | None = None,
+        full: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`full` says that no more may wait for a commit: then requests are sent away before they cost anything."""
         self._observer = observer
         self._refusals = refusals
         self._mint_root = mint_root
         self._patience = Patience(limits.read_timeout)
         self._header_bytes = limits.header_bytes
-        self.endpoints: Mapping[str, Endpoint] = {}
+        self._waiter = waiter
+        self._full = full
+        self._endpoints: Mapping[str, Endpoint] = {}
+        self._routes = Routes({})
 
-    def find(self, path: str) -> Endpoint | None:
-        """Return the endpoint of a path, None when it is not ours."""
-        return self.endpoints.get(path)
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Return the endpoints by their configured paths."""
+        return self._endpoints
 
-    async def answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    @endpoints.setter
+    def endpoints(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints, self._routes = endpoints, Routes(endpoints)
+
+    def find(self, path: str) -> Route | None:
+        """Return what a path means, None when it is not ours."""
+        return self._routes.find(path)
+
+    def close(self) -> None:
+        """Answer those who wait for runs."""
+        if self._waiter is not None:
+            self._waiter.close()
+
+    async def answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request of an endpoint; never raises for what a sender can cause."""
         started = time.time_ns()
-        method = scope["method"]
+        endpoint = route.endpoint
         raw_headers = scope["headers"]
         remote = _remote(raw_headers)
         trusted = endpoint.verified and remote is not None
-        context = child_of(remote[0]) if trusted and remote is not None else self._mint_root()
-        headers: Headers
+        call = _Call(scope, receive, child_of(remote) if trusted and remote is not None else self._mint_root())
         try:
-            status, headers, body = await self._handle(endpoint, scope, receive, method, raw_headers, context)
-        except _Gone:
-            self._tell(endpoint, method, 499, started, context, remote, trusted=trusted)
+            answer = await self._handle(route, call)
+        except Gone:
+            self._tell(endpoint, scope["method"], 499, started, call.context, remote, trusted=trusted)
             return
         except Refused as refusal:
             if trusted:  # who was refused has proved nothing: its trace is named, not continued
-                trusted, context = False, self._mint_root()
-            status = refusal.status
-            headers, body = _problem(refusal.status, refusal.public, refusal.headers)
+                trusted, call.context = False, self._mint_root()
+            answer = (refusal.status, *problem(refusal.status, refusal.public, refusal.headers))
             self._refusals.add(
-                endpoint.sensor, started // 1000, refusal.status, refusal.code, str(refusal), _client(scope)
+                endpoint.sensor,
+                started // 1000,
+                refusal.status,
+                refusal.code,
+                str(refusal),
+                _client(scope),
+                Seen(scope["method"])
+                if refusal.status in _PLENTY
+                else seen_of(scope, endpoint.shown, call.body, endpoint.keep_refused),
             )
         except Exception as error:  # noqa: BLE001 - whatever is wrong here is our fault: the sender shall try again
-            status = 503
-            headers, body = _problem(503, "", {"Retry-After": "5"})
+            answer = (503, *problem(503, "", {"Retry-After": "5"}))
             self._refusals.fault(endpoint.sensor, started // 1000, error)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*headers, (b"content-length", b"%d" % len(body))],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
-        self._tell(endpoint, method, status, started, context, remote, trusted=trusted)
+        if b"access_token=" in scope["query_string"]:
+            answer = (answer[0], (*answer[1], _PRIVATE), answer[2])
+        if endpoint.cors is not None:
+            answer = (answer[0], (*answer[1], *endpoint.cors.allowed(raw_headers)), answer[2])
+        await respond(send, answer)
+        self._tell(endpoint, scope["method"], answer[0], started, call.context, remote, trusted=trusted)
 
     def _tell(
         self,
@@ -127,12 +160,11 @@ class Webhooks:
         status: int,
         started: int,
         context: str,
-        remote: tuple[str, TraceContext] | None,
+        remote: str | None,
         *,
         trusted: bool,
     ) -> None:
         """Tell the observer of one request, after its answer."""
-        link = None if remote is None else remote[0]
         self._observer.request(
             endpoint.path,
             method,
@@ -140,27 +172,23 @@ class Webhooks:
             started,
             time.time_ns(),
             context,
-            link if trusted else None,
-            None if trusted else link,
+            remote if trusted else None,
+            None if trusted else remote,
         )
 
-    async def _handle(
-        self,
-        endpoint: Endpoint,
-        scope: Scope,
-        receive: Receive,
-        method: str,
-        raw_headers: Sequence[tuple[bytes, bytes]],
-        context: str,
-    ) -> tuple[int, Headers, bytes]:
+    async def _handle(self, route: Route, call: _Call) -> Answer:
         """Read, verify, store; return the answer."""
+        endpoint, scope = route.endpoint, call.scope
+        method, raw_headers = scope["method"], scope["headers"]
         if method not in endpoint.methods:
-            raise Refused(
-                405,
-                "method",
-                f"{method} is not one of {', '.join(endpoint.methods)}",
-                headers={"Allow": ", ".join(endpoint.methods)},
-            )
+            if (
+                method == "OPTIONS"
+                and endpoint.cors is not None
+                and (asked := endpoint.cors.preflight(raw_headers)) is not None
+            ):
+                return replied(asked)
+            allow = ", ".join(name for name in endpoint.methods if name != "OPTIONS")
+            raise Refused(405, "method", f"{method} is not one of {allow}", headers={"Allow": allow})
         headers: dict[str, list[str]] = {}
         size = 0
         for name, value in raw_headers:
@@ -168,98 +196,65 @@ class Webhooks:
             headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
         if size > self._header_bytes:
             raise Refused(431, "headers", f"the headers have {size} bytes; the cap is {self._header_bytes}")
-        body = await self._body(receive, headers, endpoint.max_body)
+        wait = asked_wait(scope["query_string"], endpoint.wait) if endpoint.wait else 0.0
+        throttle = endpoint.throttle
+        if throttle is None:
+            return await self._store(route, call, headers, wait)
+        throttle.enter()
+        try:
+            return await self._store(route, call, headers, wait)
+        except BaseException:  # also of a sender that hung up: it used up nothing
+            throttle.give_back(len(call.body) if call.body is not None else 0)
+            raise
+
+    async def _store(self, route: Route, call: _Call, headers: Mapping[str, list[str]], wait: float) -> Answer:
+        endpoint, scope = route.endpoint, call.scope
+        if self._full():
+            raise Refused(429, "overloaded", "too much waits for a commit already", headers={"retry-after": "1"})
+        body = await read_body(call.receive, headers, endpoint.max_body, self._patience)
+        if endpoint.throttle is not None:
+            endpoint.throttle.admit(len(body))
+        call.body = body
         request = Request(
-            method=method,
+            method=scope["method"],
             path=endpoint.path,
             query=scope["query_string"].decode("latin-1"),
             headers=headers,
             body=body,
             client=_client(scope),
             received_at=time.time_ns() // 1000,
+            params=route.params,
+            raw_path=scope["raw_path"].decode("latin-1"),
         )
-        _, stored = await endpoint.gate.receive(request, context)
-        own = endpoint.receiver.answer([(receipt.uid, receipt.duplicate) for receipt in stored.receipts])
-        return 202, (_JSON,), own if own is not None else _accepted(stored.receipts)
+        batch, stored = await endpoint.gate.receive(request, call.context)
+        receipts = stored.receipts
+        if wait > 0 and self._waiter is not None and receipts:
+            return await self._waited(self._waiter, receipts, wait)
+        if batch.reply is not None:
+            return replied(batch.reply)
+        own = endpoint.receiver.answer([(receipt.uid, receipt.duplicate) for receipt in receipts])
+        return 202, (JSON,), own if own is not None else accepted(receipts)
 
-    async def _body(self, receive: Receive, headers: Mapping[str, Sequence[str]], cap: int) -> bytes:
-        """Read the body, counting; refuse it as soon as it is over the cap, or when the whole does not come in time."""
-        declared = headers.get("content-length")
-        if declared and declared[0].isdecimal() and int(declared[0]) > cap:
-            raise Refused(413, "too_large", f"the body declares {declared[0]} bytes; the cap is {cap}")
-        task = cast("asyncio.Task[Any]", asyncio.current_task())  # requests are answered in tasks of the server
-        self._patience.begin(task)
-        try:
-            return await _read(receive, cap)
-        except asyncio.CancelledError:
-            if self._patience.lost(task):
-                task.uncancel()
-                reason = f"the body did not come within {self._patience.seconds:g} s"
-                raise Refused(408, "slow", reason, headers={"Connection": "close"}) from None
-            raise
-        finally:
-            self._patience.end(task)
-
-
-async def _read(receive: Receive, cap: int) -> bytes:
-    """Read a body of at most `cap` bytes. Raises _Gone when the sender hangs up before its end."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _Gone
-    body = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > cap:
-            raise Refused(413, "too_large", f"the body is over the cap of {cap} bytes")
-        return bytes(body)
-    parts = [body]
-    size = len(body)
-    while message.get("more_body", False):
-        if size > cap:
-            raise Refused(413, "too_large", f"the body is over the cap of {cap} bytes")
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        part = message.get("body", b"")
-        size += len(part)
-        parts.append(part)
-    if size > cap:
-        raise Refused(413, "too_large", f"the body is over the cap of {cap} bytes")
-    return b"".join(parts)
+    async def _waited(self, waiter: RunWaiter, receipts: Sequence[Receipt], seconds: float) -> Answer:
+        """Answer 200 with the runs when all have ended, 202 with them as they stand when not."""
+        runs, ended = await waiter.wait([receipt.uid for receipt in receipts], seconds)
+        events = [
+            {
+                "event": receipt.uid,
+                "duplicate": receipt.duplicate,
+                "runs": [run_result(row) for row in runs.get(receipt.uid, ())],
+            }
+            for receipt in receipts
+        ]
+        return 200 if ended else 202, (JSON,), orjson.dumps({"events": events})
 
 
-class _Gone(Exception):
-    """The sender is gone; there is nobody to answer, and nothing was stored."""
-
-
-def _remote(raw_headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, TraceContext] | None:
+def _remote(raw_headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     """Return the sender's traceparent when exactly one valid one came."""
     found = [value for name, value in raw_headers if name == b"traceparent"]
-    if len(found) != 1:
-        return None
-    text = found[0].decode("latin-1").strip(" \t")
-    parsed = parse_traceparent(text)
-    return None if parsed is None else (f"00-{parsed.trace_id}-{parsed.span_id}-{parsed.flags:02x}", parsed)
+    return one_traceparent([found[0].decode("latin-1")]) if len(found) == 1 else None
 
 
 def _client(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
-
-
-def _accepted(receipts: Sequence[Receipt]) -> bytes:
-    if len(receipts) == 1:
-        receipt = receipts[0]
-        return b'{"events":[{"event":"%s","duplicate":%s}]}' % (
-            receipt.uid.encode(),
-            b"true" if receipt.duplicate else b"false",
-        )
-    return orjson.dumps({"events": [{"event": receipt.uid, "duplicate": receipt.duplicate} for receipt in receipts]})
-
-
-def _problem(status: int, detail: str, extra: Mapping[str, str]) -> tuple[Headers, bytes]:
-    """Build an RFC 9457 answer."""
-    body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
-    if detail:
-        body["detail"] = detail
-    headers = tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in extra.items())
-    return (_PROBLEM, *headers), orjson.dumps(body)

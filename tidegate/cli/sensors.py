@@ -1,5 +1,6 @@
-"""`tidegate sensors`: how they are, pausing them, and whether they saw everything."""
+"""`tidegate sensors`: how they are, pausing them, whether they saw everything, what was refused, trying a webhook."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +10,23 @@ from tidegate.cli.errors import PROBLEMS
 from tidegate.cli.options import Json, Url
 
 app = typer.Typer(
-    invoke_without_command=True, no_args_is_help=False, help="How sensors are; pause, resume, poll, audit."
+    invoke_without_command=True,
+    no_args_is_help=False,
+    help="How sensors are; pause, resume, poll, audit, refused, send.",
 )
 Name = Annotated[str, typer.Argument(help="The sensor's name.", show_default=False)]
 Heal = Annotated[bool, typer.Option("--heal", help="Have what differs looked at again, so that it becomes events.")]
 _HOURS = 6 * 3600.0  # millions of objects take their time
+File = Annotated[Path, typer.Argument(help="The body to send; - is standard input.", show_default=False)]
+Configs = Annotated[
+    list[Path] | None,
+    typer.Option("--config", "-c", help="Configuration files; default ./tidegate.yaml.", show_default=False),
+]
+HeaderWords = Annotated[list[str] | None, typer.Option("--header", "-H", help="A header, as name: value.")]
+Query = Annotated[list[str] | None, typer.Option("--query", "-q", help="A query parameter, as name=value.")]
+Param = Annotated[list[str] | None, typer.Option("-p", help="A {name} of the path, as name=value.")]
+ContentType = Annotated[str | None, typer.Option("--type", help="The content type; by default guessed.")]
+Where = Annotated[str | None, typer.Option("--url", help="Where webhooks are; by default the configured `listen`.")]
 Drop = Annotated[bool, typer.Option("--drop", help="Let go what arrives meanwhile, instead of holding it.")]
 
 
@@ -143,3 +156,87 @@ def _show_audit(report: dict[str, Any]) -> None:
         hidden = sum(report[sort]["count"] for sort in sorts) - len(rows)
         if hidden:
             out.show(out.words(f"… and {hidden:,} more", "dim"))
+
+
+@app.command()
+def refused(name: Name, json: Json = False, url: Url = None) -> None:
+    """Show the requests that a webhook refused lately, newest first, and why."""
+    from tidegate.cli import out
+
+    found = connect(url).get("sensors", name)["refusals"]
+    if json:
+        out.as_json({"items": found})
+        return
+    rows = [
+        (
+            out.age(item["at"]),
+            out.words(str(item["status"]), "red" if item["status"] >= 500 else "yellow"),
+            item["code"],
+            item["reason"],
+            item["client"],
+            "" if item["size"] is None else f"{item['size']:,} B",
+        )
+        for item in found
+    ]
+    out.show(out.table(("!when", "!status", "!code", "why", "from", "body"), rows, "nothing was refused lately"))
+
+
+@app.command()
+def send(
+    name: Name,
+    file: File,
+    config: Configs = None,
+    header: HeaderWords = None,
+    query: Query = None,
+    param: Param = None,
+    content_type: ContentType = None,
+    json: Json = False,
+    url: Where = None,
+) -> None:
+    """Sign a sample as its provider would and post it to a webhook; exit code 1 when it is refused."""
+    import os
+    import sys
+
+    from config.load import load_config
+    from config.problems import ConfigProblems
+    from tidegate.cli import out, sending
+    from tidegate.cli.errors import USAGE, fail
+    from tidegate.cli.loading import config_paths
+
+    try:
+        loaded = load_config(config_paths(config), environ=os.environ)
+    except ConfigProblems as problems:
+        fail("the configuration has problems:\n" + "\n".join(str(problem) for problem in problems.problems), PROBLEMS)
+    try:
+        body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        fail(f"cannot read {file}: {error.strerror}", USAGE)
+    entry = loaded.sensors.get(name)
+    scheme = getattr(getattr(entry.options if entry else None, "verify", None), "scheme", "")
+    sample = sending.Sample(
+        body,
+        content_type or sending.type_of(file, body, scheme),
+        {key.lower(): value for key, value in _pairs(header, ":").items()},
+        _pairs(query, "="),
+        _pairs(param, "="),
+    )
+    status, headers, answer = sending.send(loaded, name, sample, url)
+    text = answer.decode("utf-8", "replace")
+    if json:
+        out.as_json({"status": status, "headers": dict(headers), "body": text})
+    else:
+        out.show(out.line(out.words(str(status), "green" if status < 300 else "red"), out.clean(text, lines=True)))
+    raise typer.Exit(sending.exit_code(status))
+
+
+def _pairs(given: list[str] | None, mark: str) -> dict[str, str]:
+    """Read `name<mark>value` words."""
+    from tidegate.cli.errors import USAGE, fail
+
+    found: dict[str, str] = {}
+    for item in given or ():
+        key, there, value = item.partition(mark)
+        if not there or not key.strip():
+            fail(f"{item} is not name{mark}value", USAGE)
+        found[key.strip()] = value.strip()
+    return found
