@@ -12,7 +12,7 @@ loop, a retry, a metric or a span. What a read returns becomes durable together,
 `Pollable`, `Lagging` and `Troubled` are what a sensor may offer besides. `sensors.testing` has the kit that checks it.
 """
 
-from sensors.batch import Batch, Cursor, DeadLetter, Fence, SeenObject
+from sensors.batch import Batch, Cursor, DeadLetter, Fence, Reply, SeenObject
 from sensors.clock import Clock
 from sensors.errors import BackOff, BadPayload, Exhausted, NotConnected, Refused, SensorError
 from sensors.event import Event, parse_data, storable_text
@@ -50,6 +50,7 @@ __all__ = [
     "Prefilter",
     "PushSensor",
     "Refused",
+    "Reply",
     "Request",
     "SeenObject",
     "Sensor",
