@@ -1,6 +1,5 @@
 """A sensor of kind http without its runner: polled by hand, over a real server or an API that is only Python."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,8 +98,3 @@ class Watch:
 def told(events: Sequence[Event]) -> list[tuple[str, str]]:
     """Return (type, id) of events, sorted."""
     return sorted((event.type.removeprefix("http."), event.id) for event in events)
-
-
-async def gathered(*calls: Any) -> list[Any]:
-    """Run calls at once; return results and errors."""
-    return list(await asyncio.gather(*calls, return_exceptions=True))
