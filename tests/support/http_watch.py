@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sensors.adapters.api_options import HttpOptions
 from sensors.batch import Batch, Cursor
 from sensors.clock import Clock, SystemClock
 from sensors.event import Event
 from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext
-from sensors.kinds.http import ApiClient, HttpApi, HttpOptions
+from sensors.kinds.http import ApiClient, HttpApi
 from sensors.netguard import NetGuard
 from sensors.testing import LOOPBACK, EverythingWanted, FakeInbox
 from triggers.template import compile_function, compile_values
