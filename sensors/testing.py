@@ -309,6 +309,7 @@ async def check_sensor(
     requests: Sequence[Request] = (),
     clock: Clock | None = None,
     compile: Callable[[str, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None,
+    template: Callable[[Any, tuple[str, ...]], Callable[[Mapping[str, Any]], Any]] | None = None,
     within: float = 10.0,
 ) -> Sequence[Event]:
     """Run the contract on a kind and return the events it made. Raises ContractBroken with the broken promise.
@@ -318,7 +319,7 @@ async def check_sensor(
     """
     clock = clock or SystemClock()
     near = Outgoing(NetGuard(LOOPBACK), Hosts(clock))  # a test's server is on this machine
-    context = SensorContext(kind.name, "kit", clock, base, {}, compile, None, near)
+    context = SensorContext(kind.name, "kit", clock, base, {}, compile, template, near)
     sensor = check_kind(kind, options, context)
     inbox = FakeInbox()
     if kind.push:

@@ -37,6 +37,10 @@ _LARGEST_VALUE: Final = 64 * 1024
 _LOOK_BACK: Final = 300.0  # seconds of the overlap when none is given and `high` gives moments
 
 
+class Astray(NotConnected):
+    """The pages lead nowhere: asking for the same one again cannot help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What all polls of a sensor have in common. `reader` is None where only a value is watched."""
@@ -120,6 +124,11 @@ class Poll:
                 first = first.with_header("If-Modified-Since", self.position.modified)
         self.ask = first
 
+    @property
+    def pages(self) -> int:
+        """Return how many pages were taken."""
+        return self._number
+
     # -- a page ---------------------------------------------------------------------------------------------------
     def take(self, answer: Answer) -> None:
         """Take the answer to `ask`: its items wait, and `ask` leads on. Raises NotConnected; then nothing changed."""
@@ -134,7 +143,7 @@ class Poll:
             known = f" (it says {said})" if said and "json" not in said.lower() else ""
             raise NotConnected(f"the answer of {at}{known} cannot be used: {error}") from error
         except PagingError as error:
-            raise NotConnected(f"{at}: {error}") from error
+            raise Astray(f"{at}: {error}") from error
 
     def _take(self, answer: Answer) -> None:
         ask = self.ask

@@ -55,14 +55,14 @@ class Remembered:
             pages.shown.add(item.key)
         if row is None:
             what: What = "silent" if position.silent(item.mark) else "created"
-            self._write(SeenObject(item.key, item.token, 0, PRESENT, now, now, _extra((), item.mark)))
+            self._write(SeenObject(item.key, item.token, 0, PRESENT, now, now, _extra((), item.mark, untold=False)))
             return what
         extra = _read(row)
         untold = _UNTOLD in extra
         former = _former(extra)
         if item.token == row.token or item.token in former:
-            if row.state != PRESENT:
-                self._write(replace(row, state=PRESENT, last_changed=now))
+            if row.state != PRESENT or (item.mark is not None and extra.get("h") != item.mark.value):
+                self._write(replace(row, state=PRESENT, last_changed=now, extra=_extra(former, item.mark, untold)))
             return "known"
         if row.last_changed > pages.begun:
             pages.moved = True
@@ -74,7 +74,7 @@ class Remembered:
                 PRESENT,
                 row.first_seen,
                 now,
-                _extra((row.token, *former)[:KEPT], item.mark),
+                _extra((row.token, *former)[:KEPT], item.mark, untold=False),
             )
         )
         if position.silent(item.mark):
@@ -85,7 +85,7 @@ class Remembered:
         """Note that an item's version was refused; the first one that is not will be created for all who listen."""
         row = self.rows[item.key]
         if what == "created":
-            self._write(replace(row, extra=json.dumps({**_read(row), _UNTOLD: 1}, separators=(",", ":"))))
+            self._write(replace(row, extra=_extra(_former(_read(row)), item.mark, untold=True)))
 
     def _write(self, row: SeenObject) -> None:
         self.rows[row.key] = self.writes[row.key] = row
@@ -121,8 +121,8 @@ def unreadable(key: str, now: int) -> SeenObject:
     return SeenObject(key, "", 0, PRESENT, now, now)
 
 
-def _extra(former: Sequence[str], mark: Mark | None) -> str:
-    value: dict[str, Any] = {}
+def _extra(former: Sequence[str], mark: Mark | None, untold: bool) -> str:
+    value: dict[str, Any] = {_UNTOLD: 1} if untold else {}
     if former:
         value["t"] = list(former)
     if mark is not None:

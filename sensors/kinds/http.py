@@ -12,113 +12,35 @@ import asyncio
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
-
-from pydantic import Field, model_validator
+from typing import Any, Protocol
 
 from sensors.adapters import item_shape
+from sensors.adapters.api_options import HttpOptions
 from sensors.adapters.http_asking import Answer, Ask, Asking, shown_url
 from sensors.adapters.http_auth import ask_signed, signer_of
 from sensors.adapters.http_items import BODY_SCOPE, Reader, evaluator
 from sensors.adapters.http_judge import Waits, judge
-from sensors.adapters.http_options import Auth, Headers, Hidden, OverlapOption, Paging, Url, Values
 from sensors.adapters.http_paging import pager_maker
-from sensors.adapters.http_poll import SHAPE, SHARD, Ended, Plan, Poll
+from sensors.adapters.http_poll import SHAPE, SHARD, Astray, Ended, Plan, Poll
 from sensors.adapters.http_position import Position, take_up
-from sensors.adapters.item_expect import Expectation, ItemExpect
+from sensors.adapters.item_expect import Expectation
 from sensors.adapters.item_memory import gone
 from sensors.adapters.rate_limits import least_interval
 from sensors.batch import Batch, Cursor
-from sensors.errors import NotConnected
+from sensors.errors import BackOff, NotConnected
 from sensors.hosts import Hosts, Outgoing
-from sensors.kind import Emits, SensorContext, SensorKind, SensorOptions
+from sensors.kind import Emits, SensorContext, SensorKind
 from sensors.netguard import NetGuard
 from sensors.polling import Alarm, Interval
 from sensors.ports import Lookup, Prefilter
 from sensors.scan import KeyFilter
 from sensors.sensor import Sensor
-from sensors.units import Duration, Size, Start
 
 _IDLE = 60.0  # seconds after which a read says that nothing came
 _FIRST = 25.0  # seconds for which `connect` waits for the first answer; the first read waits for the rest
 _PAGE = 600.0  # seconds for one page with its turns, token and redirects; below the patience of the runner
+_TRIES = 3  # how often a page in the middle of a poll is asked for again before the poll begins anew
 _SWEEP = 1_000  # rows of memory looked at in one read
-
-
-class HttpOptions(SensorOptions):
-    """Options of `kind: http`."""
-
-    templates: ClassVar[frozenset[str]] = frozenset({"url", "query", "headers", "json", "body"})
-
-    kind: Literal["http"] = "http"
-    url: Url = Field(repr=False, description="what is asked; its host is plain text, behind it may stand ${{ … }}")
-    method: Literal["GET", "POST"] = "GET"
-    query: Values = Field({}, repr=False, description="parameters; null leaves one out, a list repeats it")
-    headers: Headers = Field({}, repr=False, description="headers besides those of `auth`")
-    json_: Hidden = Field(None, alias="json", repr=False, description="the body of a POST, as JSON")
-    body: Hidden = Field(None, repr=False, description="the body of a POST, as text")
-    auth: Auth | None = Field(None, description="who asks: `scheme: bearer, basic, api_key` or `oauth2`")
-    paging: Paging | None = Field(None, description="how pages follow: `by: link, cursor, offset` or `page`")
-    every: Duration = Field(60.0, ge=0.1, description="how often it is asked")
-    start: Start = Field(description="which items are events at first: now (none that are there), beginning (all), …")
-    items: str | None = Field(
-        None, min_length=1, description="CEL over body and headers: the list of items; by default the body itself"
-    )
-    id: str | None = Field(
-        None, min_length=1, description="CEL over item, body and headers: an item's id; without, its content"
-    )
-    version: str | None = Field(
-        None, min_length=1, description="CEL: an item's version, such as item.updated_at; `item` for its content"
-    )
-    high: str | None = Field(
-        None, min_length=1, description="CEL: what rises with each change: a moment, a number or a text"
-    )
-    overlap: OverlapOption | None = Field(
-        None, description="how far to look back behind `high`; by default 5m for moments, nothing for others"
-    )
-    remember: Duration = Field(
-        365 * 86_400.0, gt=0, description="how long an item that cannot come back unchanged is remembered"
-    )
-    on: tuple[Literal["created", "changed", "schema"], ...] = Field(
-        ("created", "changed", "schema"), min_length=1, description="which changes are events"
-    )
-    expect: ItemExpect | None = Field(None, description="what items must be like; others are refused")
-    changed: str | None = Field(
-        None, min_length=1, description="CEL over body and headers: a value; each change of it is an event"
-    )
-    timeout: Duration = Field(60.0, gt=0, le=600, description="bounds one request, its answer included")
-    read_timeout: Duration = Field(20.0, gt=0, le=600, description="how long an answer may fall silent, or trickle")
-    max_body: Size = Field(16 << 20, ge=1024, le=1 << 30, description="the largest answer, packed and unpacked")
-    per_host: int = Field(1, ge=1, le=64, description="requests of this process to one host at once")
-    ca_bundle: str | None = Field(None, description="certificates to trust, relative to the configuration file")
-
-    @model_validator(mode="after")
-    def _goes_together(self) -> Self:
-        if self.json_ is not None and self.body is not None:
-            raise ValueError("`json` and `body` exclude each other")
-        if self.method == "GET" and (self.json_ is not None or self.body is not None):
-            raise ValueError("a GET has no body; write `method: POST`")
-        if getattr(self.paging, "into", "query") == "json" and self.json_ is None:
-            raise ValueError("`paging.into: json` needs `json`")
-        if self.watches_items:
-            if self.version is not None and self.id is None:
-                raise ValueError("`version` needs `id`: without one an item is known by its whole content")
-            if self.start.mode in ("time", "back") and self.high is None:
-                raise ValueError("`start`: only with `high` is known how old an item is; write `now` or `beginning`")
-        else:
-            for name in ("id", "version", "high", "overlap", "paging", "expect"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"`{name}` is of items; write `items` as well, beside `changed`")
-            if self.start.mode in ("time", "back"):
-                raise ValueError("`start`: a value has no history; write `now` or `beginning`")
-        if self.overlap is not None and self.high is None:
-            raise ValueError("`overlap` needs `high`")
-        return self
-
-    @property
-    def watches_items(self) -> bool:
-        """Say whether items are read, and not only a value is watched."""
-        return self.items is not None or self.changed is None
 
 
 class ApiClient(Protocol):
@@ -162,6 +84,7 @@ class HttpApi:
         self._ended: Ended | None = None  # whose memory is still to be swept
         self._swept = ""
         self._unsteady = 0
+        self._tries = 0  # how often in a row the same page failed
         self._completed: float | None = None
         self._trouble: str | None = None
 
@@ -238,9 +161,22 @@ class HttpApi:
             except Waits as pause:
                 await self._clock.sleep(min(_IDLE, pause.wait))
                 return Batch()
+            except NotConnected as error:
+                self._try_again(poll, error)
+                raise
+            self._tries = 0
         if poll.items:
             return await poll.slice(self._lookup, self._clock.now())
         return Batch() if poll.ask is not None else self._end(poll)
+
+    def _try_again(self, poll: Poll, error: NotConnected) -> None:
+        """Raise BackOff when what failed is one page of many: a long list would else hardly ever be read to its end."""
+        if poll.pages == 0 or self._tries >= _TRIES or isinstance(error, Astray):
+            self._tries = 0
+            return
+        self._tries += 1
+        wait = 2.0**self._tries
+        raise BackOff(f"page {poll.pages + 1} is asked for again in {wait:g} s: {error}", wait) from error
 
     async def _fetch(self, within: float | None = None) -> None:
         """Have the next page taken; give up waiting after `within` seconds, not the request."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from sensors.errors import NotConnected
-from tests.support.http_watch import Watch, told
+from sensors.errors import BackOff, NotConnected
+from sensors.testing import VirtualClock
+from tests.support.http_watch import Watch, make_context, told
 from tests.support.misbehaving_api import MisbehavingApi, Reply, Seen, reply, running_api
 
 ROWS = [{"id": n} for n in range(7)]
@@ -225,3 +226,39 @@ async def test_a_page_too_many_to_judge_at_once_is_judged_in_slices(api: Misbeha
 
     assert len(events) == 1_700
     assert max(len(batch.events) for batch in watch.inbox.batches) == 500
+
+
+async def test_a_page_that_fails_is_asked_for_again(api: MisbehavingApi) -> None:
+    """In the middle of a list the poll goes on where it stopped, three times; then it begins anew."""
+    clock = VirtualClock()
+    watch = Watch({"url": api.url, "id": "item.id", "paging": {"by": "link"}}, make_context(clock))
+    bad = [reply([], manner="half"), reply({}, 500), Reply(b"[1, "), reply({}, 500)]
+    first, last = by_link(Seen("GET", "/", {}, {}, b"")), reply([{"id": 6}])
+    api.script += [first, *bad[:3], last, first, *bad]
+    waits = await waits_of(watch)
+    asked = [seen.query.get("at") for seen in api.seen]
+    await watch.close()
+    api.seen.clear()
+    with pytest.raises(NotConnected, match="an error of its own"):
+        await waits_of(watch)
+
+    assert waits == [2.0, 4.0, 8.0]
+    assert asked == [None, "3", "3", "3", "3"]
+    assert [seen.query.get("at") for seen in api.seen] == [None, "3", "3", "3", "3"]
+    assert [event.id for event in watch.inbox.events] == ["0", "1", "2", "6"]
+
+
+async def waits_of(watch: Watch) -> list[float]:
+    """Have one poll made as the runner would; return how long it waited."""
+    waits: list[float] = []
+    await watch.connect()
+    watch.sensor._completed = None
+    while watch.sensor.lag() is None:
+        try:
+            await watch.step()
+        except BackOff as wait:
+            waits.append(wait.wait if "page 2 is asked for again" in str(wait) else -1)
+        except NotConnected:
+            await watch.close()
+            raise
+    return waits

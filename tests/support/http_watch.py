@@ -1,17 +1,17 @@
 """A sensor of kind http without its runner: polled by hand, over a real server or an API that is only Python."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sensors.adapters.api_options import HttpOptions
 from sensors.batch import Batch, Cursor
 from sensors.clock import Clock, SystemClock
 from sensors.event import Event
 from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext
-from sensors.kinds.http import ApiClient, HttpApi, HttpOptions
+from sensors.kinds.http import ApiClient, HttpApi
 from sensors.netguard import NetGuard
 from sensors.testing import LOOPBACK, EverythingWanted, FakeInbox
 from triggers.template import compile_function, compile_values
@@ -99,8 +99,3 @@ class Watch:
 def told(events: Sequence[Event]) -> list[tuple[str, str]]:
     """Return (type, id) of events, sorted."""
     return sorted((event.type.removeprefix("http."), event.id) for event in events)
-
-
-async def gathered(*calls: Any) -> list[Any]:
-    """Run calls at once; return results and errors."""
-    return list(await asyncio.gather(*calls, return_exceptions=True))
