@@ -63,6 +63,7 @@ class RuleSet:
             raise RuleErrors(errors)
         self.config_hash = config_hash
         self.rules: Mapping[str, CompiledRule] = {rule.trigger.name: rule for rule in rules}
+        self.watched = frozenset(rule.pattern.watches for rule in rules if rule.pattern and rule.pattern.watches)
         self._concurrency = dict(concurrency)
         self.groups = group_by_sensor(rules)
         self._sampler = sampler if sampler is not None else Sampler()

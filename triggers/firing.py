@@ -63,10 +63,9 @@ def _activation(firing: Firing, events: Mapping[str, Event], now: int) -> Activa
     values = {
         "key": firing.name.key,
         "missing": list(verdict.missing),
-        "since": moment(verdict.since),
-        "now": moment(now),
         **constants_of(firing.rule.trigger),
     }
+    moments = {"since": moment(verdict.since), "now": moment(now)}
     seen: dict[str, dict[str, Any]] = {}
 
     def value(uid: str) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _activation(firing: Firing, events: Mapping[str, Event], now: int) -> Activa
 
     def load(name: str) -> Any:
         if name not in CONTENTS:
-            raise KeyError(name)
+            return moments[name]
         size = sum(len(event.data or b"") for event in events.values())
         if size > MAX_BYTES:
             raise EvaluationError(f"the events hold {size} bytes; expressions over several take {MAX_BYTES}")

@@ -140,7 +140,7 @@ class CompiledPattern:
         """Return the key that the calendar opens at a tick. Raises EvaluationError."""
         if self.opens is None:
             raise EvaluationError("the trigger has no calendar")
-        key = name_of(self.opens.evaluate(Activation({"now": moment(tick)})))
+        key = name_of(self.opens.evaluate(Activation(None, {"now": moment(tick)}.__getitem__)))
         if key is None:
             raise EvaluationError("opens.key gave null")
         return key
