@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from triggers import absence, count, join
 from triggers.activation import Activation, moment
-from triggers.calendar import check_cron, next_tick, next_time, time_of_day
+from triggers.calendar import check_cron, time_of_day
 from triggers.compiler import CompiledSource, Compiler
 from triggers.decision import Clause
 from triggers.errors import EvaluationError, MissingField, RuleError, Unreadable
@@ -229,29 +229,33 @@ def _check_join(pattern: Join, compiler: Compiler) -> Expression | None:
     """Check what a join says about its parts and its time; return the key of its calendar."""
     place = "sequence" if pattern.in_order else "join"
     if not 2 <= len(pattern.parts) <= MAX_PARTS:
-        compiler.refuse(f"{len(pattern.parts)} parts", f"{place}.of", f"name 2 to {MAX_PARTS} parts")
+        many = f"{len(pattern.parts)} part{'' if len(pattern.parts) == 1 else 's'}"
+        compiler.refuse(many, f"{place}.of", f"name 2 to {MAX_PARTS} parts")
     if (pattern.within is None) == (pattern.until is None):
         said = "nothing says" if pattern.within is None else "both `within` and `until` say"
         compiler.refuse(f"{said} when a key is overdue", place, 'give one of `within: 6h` and `until: "06:00"`')
     if pattern.in_order and any(part.take.value == "all" for part in pattern.parts):
         compiler.refuse("a sequence takes one event of each part", f"{place}.of", "take first or latest")
-    try:
-        zone(pattern.timezone)
-        if pattern.until is not None:
-            time_of_day(pattern.until)
-            next_time(pattern.until, pattern.timezone, 0)
-    except ValueError as error:
-        compiler.refuse(str(error), f"{place}.{'timezone' if 'zone' in str(error) else 'until'}", 'such as "06:00"')
+    if pattern.until is not None:
+        _try(compiler, f"{place}.until", 'such as "06:00"', time_of_day, pattern.until)
+    if not _try(compiler, f"{place}.timezone", "", zone, pattern.timezone):
+        return None
     if pattern.opens is None:
         return None
-    try:
-        check_cron(pattern.opens.cron)
-        next_tick(pattern.opens.cron, pattern.timezone, 0)
-    except ValueError as error:
-        compiler.refuse(str(error), f"{place}.opens.cron", "five fields such as `0 6 * * 1-5`")
+    _try(compiler, f"{place}.opens.cron", "five fields such as `0 6 * * 1-5`", check_cron, pattern.opens.cron)
     if all(part.by is None for part in pattern.parts):
         compiler.refuse("parts have no `by`, yet the calendar opens keys", f"{place}.of", "give each part its `by`")
     return compiler.expression(pattern.opens.key, f"{place}.opens.key", "string", OPENS_SCOPE, varies=True)
+
+
+def _try(compiler: Compiler, path: str, hint: str, check: Callable[[str], object], text: str) -> bool:
+    """Note what a check refuses; say whether it was content."""
+    try:
+        check(text)
+    except ValueError as error:
+        compiler.refuse(str(error), path, hint)
+        return False
+    return True
 
 
 def _required(pattern: Join, compiler: Compiler) -> tuple[Callable[[Mapping[str, int]], bool], str]:
