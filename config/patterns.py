@@ -185,7 +185,7 @@ def _join(options: SequenceOptions, overdue: OverdueOptions | None, **more: Any)
         late=options.late,
         remember=_micros(options.remember),
         lateness=options.late_by,
-        overdue_alert=overdue is not None and overdue.alert,
+        overdue_alert=overdue is None or overdue.alert,
         **more,
     )
 

@@ -16,6 +16,7 @@ from sensors.event import OWN_SENSOR, Event
 from sensors.uid import EVENT, new_uid
 from triggers.calendar import told
 from triggers.gather import Alarm, part_names
+from triggers.pattern import Join
 
 
 def own_events(run: Run, change: str, step: RunStep | None, service: str, now: int) -> Iterator[Event]:
@@ -98,6 +99,7 @@ def join_event(alarm: Alarm, service: str, now: int) -> Event:
         "since": told(verdict.since, "UTC"),
         "due": told(verdict.due, "UTC"),
         "reason": _readable(verdict.reason),
+        "alert": _alerts(alarm),
     }
     of = f"/{verdict.events[0]}" if alarm.change == "late" else ""
     return Event(
@@ -112,6 +114,14 @@ def join_event(alarm: Alarm, service: str, now: int) -> Event:
         data=orjson.dumps(about),
         content_type="application/json",
         depth=max((one.depth for one in verdict.held), default=0) + 1,
+    )
+
+
+def _alerts(alarm: Alarm) -> bool:
+    """Say whether somebody is to be told (`overdue: {alert: …}`, `late: alert`)."""
+    pattern = alarm.rule.pattern
+    return alarm.change != "overdue" or (
+        pattern is not None and isinstance(pattern.pattern, Join) and pattern.pattern.overdue_alert
     )
 
 

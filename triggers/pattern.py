@@ -88,7 +88,7 @@ class Join:
     late: Late = Late.IGNORE
     remember: int = REMEMBER
     lateness: int | None = None
-    overdue_alert: bool = False
+    overdue_alert: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

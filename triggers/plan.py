@@ -23,7 +23,7 @@ class Intent:
 
     `trigger_event` is the uid that the trigger event gets if the run is admitted. `key` names the idempotency key; with
     `keyed` False the key is that very uid, so it is new by construction and no row need be locked. `depth` is the depth
-    of the run (that of the deepest causing event).
+    of the run (that of the deepest causing event). `why` says what several events together came to.
     """
 
     trigger: str
@@ -41,6 +41,7 @@ class Intent:
     lane: str | None = None
     repeat: Repeat = Repeat.RETRY_FAILED
     when_busy: WhenBusy = WhenBusy.QUEUE
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
