@@ -6,7 +6,7 @@ from dataclasses import replace
 from tidegate.store.memory_state import State
 from tidegate.store.records import StoredEvent
 from triggers.gather import Waiting
-from triggers.round import Phase, Round, RoundName
+from triggers.round import Phase, Round, RoundName, ordered
 
 
 class RoundsMemory:
@@ -23,7 +23,7 @@ class RoundsMemory:
             if state.phase is Phase.NEW:
                 self.state.rounds.pop(state.name, None)
             else:
-                self.state.rounds[state.name] = state
+                self.state.rounds[state.name] = replace(state, held=ordered(state.held))
 
     def put_waiting(self, waiting: Sequence[Waiting]) -> None:
         for one in waiting:
