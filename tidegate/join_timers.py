@@ -7,6 +7,7 @@ the key. While a trigger is paused its deadlines wait for it, and the clocks of 
 
 from collections.abc import Callable, Sequence
 
+from sensors.uid import DECISION
 from sensors.w3c import new_root
 from tidegate.absorb import Facts, MintRoot, Sheet, conclude
 from tidegate.failpoints import FailPoint, pass_by
@@ -17,7 +18,8 @@ from tidegate.store.records import CountKey, Timer
 from tidegate.store.tx import Tx
 from tidegate.watched import SensorWatch
 from triggers.absence import Silence, armed
-from triggers.calendar import next_tick, ticks
+from triggers.calendar import next_tick, ticks, told
+from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import EvaluationError
 from triggers.gather import Gathering
 from triggers.pattern import Join
@@ -101,11 +103,16 @@ class JoinTimers:
     ) -> Facts | None:
         sheet = self._sheet(tx, rules)
         wanted: list[tuple[RoundName, int]] = []
+        failed: list[Decision] = []
         for tick in missed:
             try:
                 wanted.append((RoundName(trigger, pattern.key_at(tick)), tick))
             except EvaluationError as error:
-                raise ValueError(f"opens.key of trigger {trigger} failed: {error}") from error
+                failed.append(_no_key(sheet, trigger, pattern, tick, error))
+        if failed:
+            tx.insert_decisions(failed)
+            tx.add_counts(self._shard, {("trigger", trigger, Outcome.ERROR.value): len(failed)})
+            sheet.facts.decisions.extend(failed)
 
         def let_in(desk: Gathering) -> None:
             for name, tick in wanted:
@@ -135,6 +142,22 @@ class JoinTimers:
         if sensor is None:
             return lambda _since, _until: 0
         return lambda since, until: self._watch.heard(sensor, since, until)
+
+
+def _no_key(sheet: Sheet, trigger: str, pattern: CompiledPattern, tick: int, error: EvaluationError) -> Decision:
+    """Make the decision about a tick that opens nothing, because its key cannot be told."""
+    text = "" if pattern.opens is None else pattern.opens.text
+    reason = f"the calendar opens nothing at {told(tick, 'UTC')}: opens.key failed: {error}"
+    return Decision(
+        uid=sheet.uid(DECISION),
+        trigger=trigger,
+        version=pattern.machine.version,
+        events=(),
+        outcome=Outcome.ERROR,
+        at=sheet.now,
+        reason=reason,
+        clause=Clause("join.opens.key", text, "a key", str(error)),
+    )
 
 
 def _last_tick(tx: Tx, trigger: str, pattern: CompiledPattern) -> int:
@@ -174,7 +197,7 @@ class ArmPatterns:
         def begin(desk: Gathering) -> None:
             state = states[name]
             if state.phase is Phase.NEW or state.meaning != pattern.meaning:
-                desk.put(armed(silence, state, sheet.now, lambda: sheet.uid("dec_")))
+                desk.put(armed(silence, state, sheet.now, lambda: sheet.uid(DECISION)))
 
         states = tx.lock_rounds([name])
         meet(tx, rules.rules, [name], begin, sheet.uid)

@@ -13,6 +13,7 @@ from triggers.decision import Outcome
 from triggers.pattern import MAX_EVENTS, REMEMBER, SECOND, Absence
 from triggers.round import Occurrence, Offer, Phase, Round, Step, Verdict, forget, ordered, whole
 
+NEVER = 2**62  # when the one key without `by` is forgotten: forgotten, it would be missed again at the next start
 LOOK = 5 * SECOND  # at least so long until a clock that stands still is looked at again, unless `for` is shorter
 
 
@@ -66,7 +67,8 @@ def look(silence: Silence, state: Round, now: int, watched: int) -> Step:
     else:
         reason = f"{part} did not follow {absence.after.name} of {since} for key {state.name.key!r}"
     fired = whole(state, Outcome.FIRED, reason, fires=True, missing=(part,))
-    return Step(replace(state, phase=Phase.FIRED, counted=counted, due=now + REMEMBER, held=()), (fired,))
+    kept = NEVER if absence.after is None and absence.part.by is None else now + REMEMBER
+    return Step(replace(state, phase=Phase.FIRED, counted=counted, due=kept, held=()), (fired,))
 
 
 def waiting_words(silence: Silence, state: Round) -> str:

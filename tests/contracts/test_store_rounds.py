@@ -65,6 +65,18 @@ async def test_what_a_key_holds_follows_it(store: Store) -> None:
     assert again[A].held == ()
 
 
+async def test_an_event_may_be_two_parts(store: Store) -> None:
+    """Taking it away as one part leaves it as the other."""
+    both = (ONE, replace(ONE, part="q"), TWO)
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=both)))
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=both[1:])))
+    found = await do(store, lambda tx: tx.lock_rounds([A])[A].held)
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=both[1:2])))
+
+    assert found == both[1:]
+    assert (await do(store, lambda tx: tx.lock_rounds([A])[A].held)) == both[1:2]
+
+
 async def test_an_open_decision_grows_and_shrinks(store: Store) -> None:
     """It is replaced under its uid; its events are those that were added and not removed, in order."""
     first = fired("dec_1", ["evt_1", "evt_2"], outcome=Outcome.WAITING, reason="two")

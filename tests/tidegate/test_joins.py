@@ -192,6 +192,22 @@ async def test_a_calendar_opens_a_key_for_which_nothing_came(works: OpenWorks) -
     assert overdue == ["2027-01-16", "2027-01-17"]
 
 
+async def test_a_calendar_whose_key_cannot_be_told_says_so(works: OpenWorks) -> None:
+    """A tick that opens nothing is a visible error, and the next tick comes all the same."""
+    opens = Opens(cron="0 * * * *", key='now < timestamp("2027-01-15T09:30:00Z") ? string(1 / 0) : "k"')
+    house = await works(config(join_of("a", "b", within=None, until="23:00", opens=opens)))
+    bells = Bells(house)
+    await bells.arm()
+    await bells.ring(T0 + HOUR)
+    failed = await house.decisions()
+    await bells.ring(T0 + 2 * HOUR)
+
+    assert [(row["outcome"], row["clause"]["path"]) for row in failed] == [("error", "join.opens.key")]
+    assert "divide by zero" in failed[0]["reason"]
+    assert sorted(await house.outcomes()) == ["error", "waiting"]
+    assert (await house.counts("trigger"))["j", "error"] == 1
+
+
 async def test_a_changed_pattern_gives_up_what_waits_and_says_so(works: OpenWorks) -> None:
     """Reload keeps what a key has gathered while the pattern means the same; else the key ends in a visible error."""
     house = await works(config(join_of("a", "b", "c")))

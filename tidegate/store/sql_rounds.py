@@ -80,24 +80,18 @@ class RoundsSql:
         gone = [state.name for state in rounds if state.phase is Phase.NEW]
         kept = sorted((state for state in rounds if state.phase is not Phase.NEW), key=lambda state: state.name)
         self._s.bulk(_ROUNDS, [_row(state) for state in kept])
-        new: list[tuple[object, ...]] = []
-        old: list[tuple[RoundName, Occurrence]] = []
-        for state in rounds:
-            was, held = set(before[state.name].held), set(state.held)
-            new += [_held_row(state.name, one) for one in state.held if one not in was]
-            old += [(state.name, one) for one in before[state.name].held if one not in held]
-        for name in sorted({name for name, _ in old}):
-            events = sorted({one.event for owner, one in old if owner == name})
-            parts = {one.part for owner, one in old if owner == name}
-            for part in sorted(parts):
-                self._s.execute(
-                    "DELETE FROM round_events WHERE trigger = ? AND key = ? AND part = ? AND event = ANY(?)",
-                    name.trigger,
-                    name.key,
-                    part,
-                    events,
-                )
-        self._s.bulk(_HELD, sorted(new))
+        new, emptied, taken = _differences(rounds, before)
+        if emptied:
+            self._s.execute(
+                "DELETE FROM round_events WHERE (trigger, key) IN (SELECT k.a, k.b FROM PAIRS(?) AS k)",
+                json_rows(emptied),
+            )
+        if taken:
+            self._s.execute(
+                "DELETE FROM round_events WHERE (trigger, key, event) IN (SELECT k.a, k.b, k.c FROM TRIPLES(?) AS k)",
+                json_rows(taken),
+            )
+        self._s.bulk(_HELD, new)
         if gone:
             self._s.execute(
                 "DELETE FROM rounds WHERE (trigger, key) IN (SELECT k.a, k.b FROM PAIRS(?) AS k)",
@@ -106,13 +100,12 @@ class RoundsSql:
 
     def put_waiting(self, waiting: Sequence[Waiting]) -> None:
         self._s.bulk(_WAITING, [decision_row(one.decision) for one in waiting])
-        for one in waiting:
-            if one.removed:
-                self._s.execute(
-                    "DELETE FROM decision_events WHERE decision = ? AND event = ANY(?)",
-                    one.decision.uid,
-                    sorted(one.removed),
-                )
+        removed = sorted([one.decision.uid, event] for one in waiting for event in one.removed)
+        if removed:
+            self._s.execute(
+                "DELETE FROM decision_events WHERE (decision, event) IN (SELECT k.a, k.b FROM PAIRS(?) AS k)",
+                json_rows(removed),
+            )
         self._s.bulk(
             _WAITING_EVENTS,
             [(one.decision.uid, one.first + n, event) for one in waiting for n, event in enumerate(one.added)],
@@ -143,6 +136,25 @@ def prune_rounds(session: Session, before: int, limit: int) -> int:
         session.execute("DELETE FROM round_events WHERE (trigger, key) IN (SELECT k.a, k.b FROM PAIRS(?) AS k)", text)
         session.execute("DELETE FROM rounds WHERE (trigger, key) IN (SELECT k.a, k.b FROM PAIRS(?) AS k)", text)
     return len(rows)
+
+
+def _differences(
+    rounds: Sequence[Round], before: Mapping[RoundName, Round]
+) -> tuple[list[tuple[object, ...]], list[list[str]], list[list[str]]]:
+    """Return rows to add, keys that hold nothing of what they held any more, and events to take from the others."""
+    new: list[tuple[object, ...]] = []
+    emptied: list[list[str]] = []
+    taken: list[list[str]] = []
+    for state in rounds:
+        name, was, held = state.name, before[state.name].held, set(state.held)
+        gone = {one.event for one in was if one not in held}
+        stays = {one for one in was if one in held and one.event not in gone}
+        if gone and not stays:
+            emptied.append([name.trigger, name.key])
+        else:
+            taken += [[name.trigger, name.key, event] for event in gone]
+        new += [_held_row(name, one) for one in state.held if one not in stays]
+    return sorted(new), sorted(emptied), sorted(taken)
 
 
 def _row(state: Round) -> tuple[object, ...]:
