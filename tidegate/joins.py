@@ -5,7 +5,7 @@ flow the intents to carry out, decisions that are final, and alarms to tell. Row
 before run keys, in sorted order. Nothing here waits for anyone but the transaction.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -19,6 +19,7 @@ from triggers.gather import Alarm, Firing, Gathered, Gathering
 from triggers.plan import CountKey, Intent
 from triggers.round import Round, RoundName
 
+_LOADED = 500  # events whose contents are in memory at once, unless one firing alone has more
 KIND = "join"  # of the timers: one per open key, named by the uid of its opening
 
 
@@ -99,16 +100,32 @@ def _write(tx: Tx, out: Gathered) -> None:
 
 
 def _render(tx: Tx, firings: Sequence[Firing], met: Met, now: int, uid: Callable[[str], str]) -> None:
-    """Render what fired, each firing with its own events in memory and no others."""
+    """Render what fired, in order, with the contents of few events in memory at a time."""
+    plain = [event for firing in firings if not reads_events(firing) for event in firing.verdict.events]
+    if plain:
+        met.spans.update(tx.get_spans(plain))
+    for few in _batches(firings):
+        wanted = [event for firing in few if reads_events(firing) for event in firing.verdict.events]
+        stored = tx.get_events(wanted) if wanted else {}
+        met.spans.update({name: one.span for name, one in stored.items() if one.span is not None})
+        events = {name: one.event for name, one in stored.items()}
+        for firing in few:
+            mine = {name: events[name] for name in firing.verdict.events if name in events}
+            intents, errors = intents_of(firing, mine, now, uid)
+            met.intents += intents
+            met.decisions += errors
+
+
+def _batches(firings: Sequence[Firing]) -> Iterator[Sequence[Firing]]:
+    """Split firings so that those of one batch read no more than about `_LOADED` events."""
+    few: list[Firing] = []
+    events = 0
     for firing in firings:
-        uids = firing.verdict.events
-        if reads_events(firing):
-            stored = tx.get_events(uids) if uids else {}
-            met.spans.update({one.event.uid: one.span for one in stored.values() if one.span is not None})
-            events = {name: one.event for name, one in stored.items()}
-        else:
-            met.spans.update(tx.get_spans(uids) if uids else {})
-            events = {}
-        intents, errors = intents_of(firing, events, now, uid)
-        met.intents += intents
-        met.decisions += errors
+        more = len(firing.verdict.events) if reads_events(firing) else 0
+        if few and events + more > _LOADED:
+            yield few
+            few, events = [], 0
+        few.append(firing)
+        events += more
+    if few:
+        yield few
