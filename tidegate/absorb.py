@@ -141,7 +141,7 @@ def follow(
     if not plan.offers:
         return carry_out(sheet, plan, spans, counts)
     met = meet(sheet.tx, ruleset, plan.rounds(), come, sheet.uid)
-    sheet.fail_point("ingest.joined")
+    sheet.fail_point("join.met")
     return () if met is None else conclude(sheet, plan, met, spans, counts)
 
 

@@ -67,28 +67,39 @@ class CompiledPattern:
         return self.machine.meaning
 
     def ask(self, view: EventView, activation: Activation) -> Iterator[Offer | Objection]:
-        """Say which parts an event is. Raises Unreadable."""
+        """Say which parts an event is, or why it is none: why it is not another part as well says nothing.
+
+        Raises Unreadable.
+        """
         event = view.event
-        for compiled in self.parts:
-            sensor, types, _, path = compiled.source
-            if sensor != event.sensor or (types and event.type not in types) or not compiled.matches(view):
-                continue
-            where, expression = f"{path}.when", compiled.when
-            try:
-                if expression is not None and not expression.holds(activation):
-                    clause = Clause(where, expression.text, "true", "false")
-                    yield Objection(clause, f"{where} does not hold", error=False)
-                    continue
-                where, expression = f"{path}.by", compiled.by
-                key = EVERYTHING if expression is None else name_of(expression.evaluate(activation))
-                if key is None:
-                    raise MissingField("the key is null")
-            except Unreadable:
-                raise
-            except EvaluationError as error:
-                yield self._failed(where, "" if expression is None else expression.text, error)
-                continue
-            yield self._offer(view, compiled.part, key)
+        answers = [
+            self._ask(part, view, activation)
+            for part in self.parts
+            if part.source[0] == event.sensor
+            and (not part.source[1] or event.type in part.source[1])
+            and part.matches(view)
+        ]
+        is_part = any(isinstance(answer, Offer) for answer in answers)
+        for answer in answers:
+            if isinstance(answer, Offer) or answer.error or not is_part:
+                yield answer
+
+    def _ask(self, compiled: CompiledPart, view: EventView, activation: Activation) -> Offer | Objection:
+        path = compiled.source[3]
+        where, expression = f"{path}.when", compiled.when
+        try:
+            if expression is not None and not expression.holds(activation):
+                clause = Clause(where, expression.text, "true", "false")
+                return Objection(clause, f"{where} does not hold", error=False)
+            where, expression = f"{path}.by", compiled.by
+            key = EVERYTHING if expression is None else name_of(expression.evaluate(activation))
+            if key is None:
+                raise MissingField("the key is null")
+        except Unreadable:
+            raise
+        except EvaluationError as error:
+            return self._failed(where, "" if expression is None else expression.text, error)
+        return self._offer(view, compiled.part, key)
 
     def _offer(self, view: EventView, part: Part, key: str) -> Offer:
         event, pattern = view.event, self.pattern

@@ -135,7 +135,7 @@ async def test_a_part_that_refires_opens_a_new_generation(works: OpenWorks) -> N
 
 
 @EVERYWHERE
-@pytest.mark.parametrize("point", ["ingest.joined", "ingest.runs", "store.before_commit"])
+@pytest.mark.parametrize("point", ["join.met", "ingest.runs", "store.before_commit"])
 async def test_a_transaction_that_dies_joins_nothing(works: OpenWorks, point: str) -> None:
     """What fails while a part comes leaves the key as it was; the part comes again, and fires once."""
     house = await works(config(join_of("a", "b")))

@@ -1,6 +1,7 @@
 """Joins, sequences, counts and absence as people see them: by the test kit, over triggers as they would be written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -235,3 +236,17 @@ def test_a_pattern_that_cannot_work_is_refused() -> None:
 
 def _micros(moment: datetime) -> int:
     return round(moment.timestamp() * 1_000_000)
+
+
+def test_an_event_that_is_a_part_is_not_filtered_as_another() -> None:
+    """Parts told apart by `when`: what is one of them leaves no decision about not being the other."""
+    parts = (part("x", when='event.data.p == "a"'), part("x", when='event.data.p == "b"'))
+    named = tuple(replace(one, name=name) for one, name in zip(parts, "ab", strict=True))
+    trigger = waiting_for(Join(parts=named, within=HOUR))
+    verdicts = run(trigger, [at(0, "x", data={"p": "a"}), at(1, "x", data={"p": "z"}), at(2, "x", data={"p": "b"})])
+
+    assert outcomes(verdicts) == ["waiting", "filtered", "filtered", "fired"]
+    assert {verdict.reason for verdict in verdicts[1:3]} == {
+        "join.of.a.when does not hold",
+        "join.of.b.when does not hold",
+    }
