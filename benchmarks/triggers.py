@@ -2,7 +2,8 @@
 
 In-process, on the evaluator and the flow control that the ingest transaction calls. Every event matches exactly one
 trigger. `ratio` is the rate with 10,000 ÷ the rate with one, structured filters (`exact` on one data field, distinct
-values); `ratio_when_only` the same with `when` only, which must ask every rule, for comparison.
+values); `ratio_when_only` the same with `when` only, which must ask every rule, for comparison. `joins_…` and what
+follows them: see `benchmarks.joins`.
 """
 
 import statistics
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from benchmarks.joins import measure_joins
 from sensors.event import Event
 from sensors.uid import EVENT, new_uid
 from sensors.w3c import child_of, new_root
@@ -34,6 +36,7 @@ def measure(rounds: int = 5) -> Mapping[str, Any]:
         "ratio_when_only": round(statistics.median(a / b for a, b in whens), 4),
         "us_per_event_when_1": round(statistics.median(a for a, _ in whens), 2),
         "us_per_event_when_1000": round(statistics.median(b for _, b in whens), 2),
+        **measure_joins(),
     }
 
 

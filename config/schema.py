@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from config.kinds import Kinds, by_name
+from config.patterns import RunOptions, SourceOptions
 from config.pipelines_section import PipelineOptions, TaskOptions
 from config.service_section import (
     NAME,
@@ -19,7 +20,7 @@ from config.service_section import (
     ServiceOptions,
     TelemetryOptions,
 )
-from config.triggers_section import RunOptions, SourceOptions, TriggerOptions
+from config.triggers_section import TriggerOptions
 from pipelines.kind import EngineKind
 from sensors.kind import SensorKind
 
@@ -47,6 +48,7 @@ def json_schema(sensors: Kinds[SensorKind], engines: Kinds[EngineKind]) -> dict[
         _define(definitions, model.__name__, model)
     _one_or_many(definitions["TriggerOptions"], "on", "SourceOptions")
     _one_or_many(definitions["TriggerOptions"], "run", "RunOptions")
+    _one_or_many(definitions["TriggerOptions.OverdueOptions"], "run", "RunOptions")
     for kind in sensor_kinds:
         _define(definitions, f"sensor.{kind.name}", kind.options)
         _tag(definitions[f"sensor.{kind.name}"], "kind", kind.name, kind.help)

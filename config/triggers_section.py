@@ -7,62 +7,49 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, Field
 
+from config.patterns import (
+    KEYS,
+    AbsentOptions,
+    CountOptions,
+    Expression,
+    JoinOptions,
+    OverdueOptions,
+    RunOptions,
+    SequenceOptions,
+    SourceOptions,
+    one_or_many,
+    pattern_of,
+    source_of,
+)
 from config.problems import Path, known_names, steps
 from config.reading import Reading, shown
 from config.sensors_section import check_name, sentence
 from config.service_section import Options, not_available
 from config.yaml import Items, Node, Scalar, Table
 from triggers.errors import RuleError
-from triggers.trigger import Paused, Repeat, RunRule, Source, Trigger, WhenBusy
+from triggers.pattern import parts_of
+from triggers.trigger import Paused, Repeat, RunRule, Trigger, WhenBusy
 
-LATER: Final = frozenset(
-    {"join", "absent", "batch", "overdue", "debounce", "throttle", "sample", "window", "cron", "timezone", "by_time"},
-)
-
-
-def _one_or_many(value: Any) -> Any:
-    return value if isinstance(value, list) or value is None else [value]
-
-
-def _expression(value: Any) -> Any:
-    """Take YAML's own constants for CEL's; the evaluator reads a whole `${{ … }}` as its inside."""
-    if isinstance(value, bool | int | float):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    return value
-
-
-Expression = Annotated[
-    str, BeforeValidator(_expression), Field(min_length=1, max_length=8_192, description="a CEL expression")
-]
-
-
-class SourceOptions(Options):
-    """One entry of `on`."""
-
-    sensor: str = Field(description="the name of a sensor")
-    type: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
-    types: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
-    filter: Mapping[str, Any] | None = None
-
-
-class RunOptions(Options):
-    """One entry of `run`."""
-
-    pipeline: str = Field(description="the name of a pipeline")
-    params: Mapping[str, Any] = Field(default_factory=dict)
-    key: Expression | None = None
-    partition: Expression | None = None
-    lane: Expression | None = None
-    key_scope: Literal["trigger", "pipeline"] = "trigger"
+LATER: Final = frozenset({"batch", "debounce", "throttle", "sample", "window", "cron", "timezone", "by_time"})
+_ON: Final = "`{sensor: NAME}`, or a list of such"
+_BESIDE: Final = {"when": "give each part its own `when`", "each": "take it out: a pattern is fulfilled as a whole"}
 
 
 class TriggerOptions(Options):
-    """One entry of `triggers`. `missing_field: false` lets a missing field be false instead of an error."""
+    """One entry of `triggers`: `on`, or one of `join`, `sequence`, `count`, `absent`; and what to run.
 
-    on: Annotated[tuple[SourceOptions, ...], BeforeValidator(_one_or_many)] = Field(
-        min_length=1, description="`{sensor: NAME}`, or a list of such"
+    `missing_field: false` lets a missing field be false instead of an error.
+    """
+
+    on: Annotated[tuple[SourceOptions, ...], BeforeValidator(one_or_many)] = Field(
+        default=(), min_length=1, description=_ON
     )
-    run: Annotated[tuple[RunOptions, ...], BeforeValidator(_one_or_many)] = Field(
+    join: JoinOptions | None = None
+    sequence: SequenceOptions | None = None
+    count: CountOptions | None = None
+    absent: AbsentOptions | None = None
+    overdue: OverdueOptions | None = None
+    run: Annotated[tuple[RunOptions, ...], BeforeValidator(one_or_many)] = Field(
         min_length=1, description="`{pipeline: NAME}`, or a list of such"
     )
     when: Expression | None = None
@@ -125,9 +112,28 @@ def _validated(reading: Reading, path: Path, node: Table) -> TriggerOptions | No
             later += crons
             for key in crons:
                 reading.problem((*place, key), *not_available(key), key=True)
-    if later:
+    if later or not _one_of(reading, path, node):
         return None
     return reading.validate(TriggerOptions, path, node, template=True)
+
+
+def _one_of(reading: Reading, path: Path, node: Table) -> bool:
+    """Check that a trigger says once what it waits for, and nothing that does not go with it."""
+    given = [key for key in ("on", *KEYS) if key in node.entries]
+    if not given:
+        reading.problem((*path, "on"), "`on` is missing", f"add `on:` {_ON}; or one of {', '.join(KEYS)}")
+        return False
+    before = len(reading.report)
+    for other in given[1:]:
+        reading.problem((*path, other), f"`{other}` beside `{given[0]}`", "a trigger waits for one thing", key=True)
+    if given[0] != "on":
+        for key, remedy in _BESIDE.items():
+            if key in node.entries:
+                reading.problem((*path, key), f"`{key}` beside `{given[0]}`", remedy, key=True)
+    if "overdue" in node.entries and given[0] not in ("join", "sequence"):
+        remedy = "take it out: only keys of a join or sequence are overdue"
+        reading.problem((*path, "overdue"), f"`overdue` beside `{given[0]}`", remedy, key=True)
+    return len(reading.report) == before
 
 
 def _listed(node: Node, path: Path) -> list[tuple[Path, Table]]:
@@ -141,22 +147,49 @@ def _check_names(
     reading: Reading, path: Path, node: Table, sensors: Mapping[str, Any], pipelines: Mapping[str, Any]
 ) -> None:
     """Report sensors and pipelines that do not exist."""
-    for key, field, known, what in (("on", "sensor", sensors, "sensor"), ("run", "pipeline", pipelines, "pipeline")):
-        entry = node.entries.get(key)
-        for place, table in _listed(entry.node, (*path, key)) if entry is not None else ():
-            named = table.entries.get(field)
+    places: list[tuple[str, Mapping[str, Any], list[tuple[Path, Table]]]] = [
+        ("sensor", sensors, _sources(node, path)),
+        ("pipeline", pipelines, [*_at(node, path, "run"), *_at(node, path, "overdue", "run")]),
+    ]
+    for what, known, tables in places:
+        for place, table in tables:
+            named = table.entries.get(what)
             if named is not None and isinstance(named.node, Scalar) and named.node.text not in known:
                 message = f"there is no {what} `{named.node.text}`"
-                reading.problem((*place, field), message, known_names(named.node.text, known))
+                reading.problem((*place, what), message, known_names(named.node.text, known))
+
+
+def _sources(node: Table, path: Path) -> list[tuple[Path, Table]]:
+    """Return every map that names a sensor, with its place."""
+    found = [*_at(node, path, "on"), *_at(node, path, "count"), *_at(node, path, "absent")]
+    found += _at(node, path, "absent", "after")
+    for key in ("join", "sequence"):
+        for place, parts in _at(node, path, key, "of"):
+            for name in parts.entries:
+                found += _at(parts, place, name)
+    return found
+
+
+def _at(node: Table, path: Path, *steps: str) -> list[tuple[Path, Table]]:
+    """Return the maps at a place below a map, empty when there are none."""
+    found = [(path, node)]
+    for step in steps:
+        entries = [(place, table.entries.get(step)) for place, table in found]
+        found = [pair for place, entry in entries if entry for pair in _listed(entry.node, (*place, step))]
+    return found
 
 
 def _trigger(name: str, options: TriggerOptions, node: Table) -> Trigger:
+    pattern = pattern_of(options.join, options.sequence, options.count, options.absent, options.overdue)
+    sources = (
+        [source_of(source) for source in options.on] if pattern is None else [part.source for part in parts_of(pattern)]
+    )
+    overdue = options.overdue.run if options.overdue is not None else ()
     return Trigger(
         name=name,
-        on=tuple(
-            Source(sensor=source.sensor, types=(*source.type, *source.types), filter=source.filter)
-            for source in options.on
-        ),
+        on=tuple(sources),
+        pattern=pattern,
+        overdue_runs=tuple(RunRule(**_fields(run)) for run in overdue),
         runs=tuple(RunRule(**_fields(run)) for run in options.run),
         when=options.when,
         each=options.each,

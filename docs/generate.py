@@ -51,6 +51,7 @@ def config_page() -> Iterator[str]:
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    from config import patterns as w
     from config import pipelines_section as p
     from config import service_section as s
     from config import triggers_section as t
@@ -66,8 +67,16 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "connections.NAME", s.ConnectionOptions
     yield "datasets.NAME", s.DatasetOptions
     yield "triggers.NAME", t.TriggerOptions
-    yield "triggers.NAME.on", t.SourceOptions
-    yield "triggers.NAME.run", t.RunOptions
+    yield "triggers.NAME.on", w.SourceOptions
+    yield "triggers.NAME.run", w.RunOptions
+    yield "triggers.NAME.join", w.JoinOptions
+    yield "triggers.NAME.join.of.NAME", w.PartOptions
+    yield "triggers.NAME.join.opens", w.OpensOptions
+    yield "triggers.NAME.sequence", w.SequenceOptions
+    yield "triggers.NAME.count", w.CountOptions
+    yield "triggers.NAME.absent", w.AbsentOptions
+    yield "triggers.NAME.absent.after", w.AfterOptions
+    yield "triggers.NAME.overdue", w.OverdueOptions
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions

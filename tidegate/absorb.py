@@ -1,14 +1,14 @@
 """From new events to everything they cause, inside an open transaction.
 
-In flow events that are new; out flow their rows, decisions, run keys, trigger events, runs with their task runs,
-cancel requests, dead letters and exact counters, all through `tx`. The order of locks is that of the design: event
-ids (taken by the caller), run keys, lanes. Nothing here waits or talks to anyone but the transaction; it may be run
-again after a rollback.
+In flow events that are new; out flow their rows, decisions, join keys, run keys, trigger events, runs with their task
+runs, cancel requests, dead letters and exact counters, all through `tx`. The order of locks is that of the design:
+event ids (taken by the caller), join keys, run keys, lanes. Nothing here waits or talks to anyone but the transaction;
+it may be run again after a rollback.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipelines.executor import plan_tasks
 from pipelines.run import Run, RunState, TaskRun
@@ -17,11 +17,14 @@ from sensors.event import EMPTY, Event
 from sensors.uid import DEAD_LETTER, make_uid
 from sensors.w3c import child_of, new_root
 from tidegate.failpoints import FailPoint
+from tidegate.joins import Met, meet
 from tidegate.rules import Rules
 from tidegate.store.records import CountKey, StoredEvent
 from tidegate.store.tx import Tx
 from triggers.decision import Decision
+from triggers.evaluator import RuleSet
 from triggers.flow import Admitted, RunStart, admit
+from triggers.gather import Alarm, Gathering
 from triggers.plan import Plan
 from triggers.trigger_event import TriggerEvent
 
@@ -45,6 +48,7 @@ class Facts:
     runs: list[Run] = field(default_factory=list)
     cancels: list[tuple[str, str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)  # runs that ended while they waited, still to be told of
+    alarms: list[Alarm] = field(default_factory=list)  # keys that are overdue, still to be told of
     duplicates: int = 0
     told: bool = False  # to those who project them
     known: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # contexts of events that were stored before
@@ -113,14 +117,47 @@ def absorb(
             ]
         )
     counts: dict[CountKey, int] = dict(plan.counts)
-    decisions = list(plan.decisions)
-    decisions.extend(carry_out(sheet, plan, spans, counts))
+    decisions = [*plan.decisions, *follow(sheet, rules.rules, plan, spans, counts)]
     if decisions:
         tx.insert_decisions(decisions)
         facts.decisions.extend(decisions)
     fail_point("ingest.decided")
     if counts:
         tx.add_counts(shard, counts)
+
+
+def follow(
+    sheet: Sheet, ruleset: RuleSet, plan: Plan, spans: Mapping[str, str], counts: dict[CountKey, int]
+) -> Sequence[Decision]:
+    """Let the offers of a plan come to their keys, then carry out what it asks for and what that asks for.
+
+    Returns the decisions that the caller stores. `spans` and `counts` as in `carry_out`.
+    """
+
+    def come(desk: Gathering) -> None:
+        for offer in plan.offers:
+            desk.offer(offer)
+
+    if not plan.offers:
+        return carry_out(sheet, plan, spans, counts)
+    met = meet(sheet.tx, ruleset, plan.rounds(), come, sheet.uid)
+    sheet.fail_point("join.met")
+    return () if met is None else conclude(sheet, plan, met, spans, counts)
+
+
+def conclude(
+    sheet: Sheet, plan: Plan, met: Met, spans: Mapping[str, str], counts: dict[CountKey, int]
+) -> Sequence[Decision]:
+    """Carry out a plan together with what keys that met ask for; note what is to be told."""
+    facts = sheet.facts
+    for key, n in met.counts.items():
+        counts[key] = counts.get(key, 0) + n
+    facts.decisions.extend(met.opened)
+    facts.alarms.extend(met.alarms)
+    if met.spans:
+        facts.known = {**facts.known, **met.spans}
+    whole = replace(plan, intents=[*plan.intents, *met.intents])
+    return [*met.decisions, *carry_out(sheet, whole, {**met.spans, **spans}, counts)]
 
 
 def carry_out(sheet: Sheet, plan: Plan, spans: Mapping[str, str], counts: dict[CountKey, int]) -> Sequence[Decision]:

@@ -27,6 +27,8 @@ from tidegate.fleet import Fleet, FleetPorts
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
+from tidegate.join_timers import OPENS, JoinTimers
+from tidegate.joins import KIND as JOIN
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
@@ -47,6 +49,7 @@ from tidegate.telemetry.observers import PipelineObserver
 from tidegate.telemetry.propagation import propagator
 from tidegate.telemetry.spans import open_tracing
 from tidegate.timers import Timers
+from tidegate.watched import SensorWatch
 from triggers.activation import Activation
 from triggers.template import compile_function, compile_template, compile_values
 from triggers.trigger import Paused
@@ -161,7 +164,8 @@ async def _compose(
         dispatcher=dispatcher,
         engines=engines,
         fleet=fleet,
-        timers=Timers(store, {}, clock),
+        timers=Timers(store, {}, clock, on_facts=aftermath),
+        sensor_watch=SensorWatch(),
         tracing=tracing,
         instruments=instruments,
         aftermath=aftermath,
@@ -175,6 +179,9 @@ async def _compose(
         pressure=pressure,
     )
     service = Service(parts, config, version)
+    joins = JoinTimers(rules, holder, own, parts.sensor_watch, fail_point, tracing.mint_root)
+    parts.timers.handle(JOIN, joins.ring)
+    parts.timers.handle(OPENS, joins.open)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health)
     try:

@@ -17,6 +17,8 @@ POINTS = (
     "ingest.decided",
     "ingest.runs",
     "ingest.acked",
+    "join.met",
+    "join.rung",
     "store.begin",
     "store.before_commit",
     "store.after_commit",

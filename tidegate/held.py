@@ -15,7 +15,7 @@ from sensors.clock import Clock
 from sensors.ports import Unavailable
 from sensors.uid import DECISION
 from sensors.w3c import new_root
-from tidegate.absorb import Facts, MintRoot, Sheet, carry_out
+from tidegate.absorb import Facts, MintRoot, Sheet, follow
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.rules import Rules, RulesInForce
 from tidegate.runs import OwnEvents
@@ -87,8 +87,8 @@ class ReleaseHeld:
         facts.known = spans
         plan = alone.plan([item.event for item in stored], sheet.now, {}, sheet.uid)
         counts: dict[CountKey, int] = {key: n for key, n in plan.counts.items() if key[0] == "trigger"}
-        decisions = [*plan.decisions, *carry_out(sheet, plan, spans, counts)]
-        decided = {uid for decision in decisions for uid in decision.events}
+        decisions = [*plan.decisions, *follow(sheet, alone, plan, spans, counts)]
+        decided = {uid for decision in decisions for uid in decision.events} | {offer.event for offer in plan.offers}
         version = alone.rules[trigger].trigger.version
         for item in held:
             if item.event not in decided:
@@ -104,8 +104,8 @@ class ReleaseHeld:
         self._fail_point("ingest.decided")
         if counts:
             tx.add_counts(self._shard, counts)
-        if facts.cancelled and self._own is not None:
-            self._own.tell_cancelled(tx, facts)
+        if self._own is not None:
+            self._own.tell(tx, facts)
 
     def _rule_alone(self, rules: Rules, trigger: str) -> RuleSet | None:
         """Return a rule set of this trigger only: others have judged these events already."""

@@ -97,8 +97,8 @@ class Ingest:
                 continue
             answers.append(Ingested(self._receive(item, known, incoming, facts, counts), facts))
         absorb(tx, rules, incoming, self._shard, facts, fail_point, self._mint_root)
-        if facts.cancelled and self._own is not None:
-            self._own.tell_cancelled(tx, facts)
+        if self._own is not None:
+            self._own.tell(tx, facts)
         for index, item in enumerate(items):
             if index not in stale:
                 _write_positions(tx, item, now)

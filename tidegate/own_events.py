@@ -1,8 +1,9 @@
 """Own events: what the service tells about itself, as events of the reserved sensor `tidegate`. Pure.
 
 Types: `tidegate.run.started|succeeded|failed|cancelled`, `tidegate.dataset.updated`, `tidegate.check.failed`,
-`tidegate.sensor.unhealthy|recovered`. Their ids are made of what they tell of, so the same change is never told twice.
-`depth` counts runs between an outside event and this one: chains deeper than `sensors.event.MAX_DEPTH` are refused.
+`tidegate.join.overdue|late`, `tidegate.sensor.unhealthy|recovered`. Their ids are made of what they tell of, so the
+same change is never told twice. `depth` counts runs between an outside event and this one: chains deeper than
+`sensors.event.MAX_DEPTH` are refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ import orjson
 from pipelines.run import Run, RunStep
 from sensors.event import OWN_SENSOR, Event
 from sensors.uid import EVENT, new_uid
+from triggers.calendar import told
+from triggers.gather import Alarm, part_names
+from triggers.pattern import Join
 
 
 def own_events(run: Run, change: str, step: RunStep | None, service: str, now: int) -> Iterator[Event]:
@@ -77,6 +81,47 @@ def sensor_event(sensor: str, change: str, reason: str, service: str, now: int) 
         time=now,
         data=orjson.dumps({"sensor": sensor, "reason": _readable(reason)}),
         content_type="application/json",
+    )
+
+
+def join_event(alarm: Alarm, service: str, now: int) -> Event:
+    """Build `tidegate.join.overdue`, or `.late`: the key, its parts so far, and what is missing."""
+    verdict, name = alarm.verdict, alarm.name
+    parts: dict[str, list[str]] = {part: [] for part in part_names(alarm.rule)}
+    for one in verdict.held:
+        parts[one.part].append(one.event)
+    about = {
+        "trigger": name.trigger,
+        "key": name.key,
+        "missing": list(verdict.missing),
+        "parts": parts,
+        "events": list(verdict.events),
+        "since": told(verdict.since, "UTC"),
+        "due": told(verdict.due, "UTC"),
+        "reason": _readable(verdict.reason),
+        "alert": _alerts(alarm),
+    }
+    of = f"/{verdict.events[0]}" if alarm.change == "late" else ""
+    return Event(
+        sensor=OWN_SENSOR,
+        id=f"{verdict.round}/{alarm.change}{of}",
+        uid=new_uid(EVENT, now),
+        source=f"/tidegate/{service}",
+        type=f"tidegate.join.{alarm.change}",
+        received_at=now,
+        subject=name.trigger,
+        time=now,
+        data=orjson.dumps(about),
+        content_type="application/json",
+        depth=max((one.depth for one in verdict.held), default=0) + 1,
+    )
+
+
+def _alerts(alarm: Alarm) -> bool:
+    """Say whether somebody is to be told (`overdue: {alert: …}`, `late: alert`)."""
+    pattern = alarm.rule.pattern
+    return alarm.change != "overdue" or (
+        pattern is not None and isinstance(pattern.pattern, Join) and pattern.pattern.overdue_alert
     )
 
 

@@ -28,6 +28,7 @@ def prune(tx: Tx, retention: Retention) -> int:
         ("runs", now - int(retention.runs * 1e6)),
         ("events", now - int(retention.events * 1e6)),
         ("event_ids", now),
+        ("rounds", now),
     )
     return sum(tx.prune(what, before, _LIMIT) for what, before in ages)
 

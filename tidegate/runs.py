@@ -14,11 +14,11 @@ from pipelines.pipeline import PipelineDef, from_json
 from pipelines.ports import Claimed, Renewal
 from pipelines.run import LogLine, Run, RunState, RunStep, TaskRun, TaskState
 from pipelines.step import MAX_ERROR
-from sensors.event import OWN_SENSOR
+from sensors.event import OWN_SENSOR, Event
 from sensors.w3c import child_of, new_root
 from tidegate.absorb import Facts, Incoming, MintRoot, absorb
 from tidegate.failpoints import FailPoint, pass_by
-from tidegate.own_events import own_events
+from tidegate.own_events import join_event, own_events
 from tidegate.rules import RulesInForce
 from tidegate.store.records import ClaimAsk, ClaimedRow, CountKey, NewId, RunUpdate
 from tidegate.store.tx import Tx
@@ -60,27 +60,42 @@ class OwnEvents:
         are cancelled in consequence before they started are told as well; the depth of chains ends this.
         """
         self._write(tx, changes, facts)
-        self.tell_cancelled(tx, facts)
+        self.tell(tx, facts)
 
-    def tell_cancelled(self, tx: Tx, facts: Facts) -> None:
-        """Tell of the runs that were cancelled while they waited (`when_busy: cancel_running`)."""
-        while facts.cancelled:
+    def tell(self, tx: Tx, facts: Facts) -> None:
+        """Tell of what followed: runs that were cancelled while they waited (`when_busy: cancel_running`), and keys
+        that are overdue or whose parts came late."""
+        while facts.cancelled or facts.alarms:
             uids, facts.cancelled = facts.cancelled, []
-            runs = tx.get_runs(uids)
-            self._write(tx, [(runs[uid], "cancelled", None) for uid in uids if uid in runs], facts)
+            alarms, facts.alarms = facts.alarms, []
+            if uids:
+                runs = tx.get_runs(uids)
+                self._write(tx, [(runs[uid], "cancelled", None) for uid in uids if uid in runs], facts)
+            if alarms:
+                now = tx.now()
+                self._store(tx, [(join_event(alarm, self._service, now), None) for alarm in alarms], facts)
 
     def _write(self, tx: Tx, changes: Sequence[tuple[Run, str, RunStep | None]], facts: Facts) -> None:
+        now = tx.now()
+        told = [
+            (event, run.run_span)
+            for run, change, step in changes
+            for event in own_events(run, change, step, self._service, now)
+        ]
+        self._store(tx, told, facts)
+
+    def _store(self, tx: Tx, told: Sequence[tuple[Event, str | None]], facts: Facts) -> None:
+        """Store and judge own events, each with the context above it; those that no rule could want are counted."""
         rules = self._rules.current
         now = tx.now()
         counts: dict[CountKey, int] = {}
         incoming = []
-        for run, change, step in changes:
-            for event in own_events(run, change, step, self._service, now):
-                if rules.rules.wants(event.sensor, event.type, event.subject):
-                    incoming.append(Incoming(event, run.run_span))
-                else:
-                    key = ("sensor", event.sensor, "unwatched")
-                    counts[key] = counts.get(key, 0) + 1
+        for event, parent in told:
+            if rules.rules.wants(event.sensor, event.type, event.subject):
+                incoming.append(Incoming(event, parent))
+            else:
+                key = ("sensor", event.sensor, "unwatched")
+                counts[key] = counts.get(key, 0) + 1
         if incoming:
             ids = [NewId(one.event.sensor, one.event.id, one.event.uid, now + _REMEMBER) for one in incoming]
             known = tx.new_event_ids(ids)

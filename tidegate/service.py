@@ -22,6 +22,7 @@ from sensors.ports import Unavailable
 from tidegate.fleet import Fleet
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
+from tidegate.join_timers import ArmPatterns
 from tidegate.own_events import sensor_event
 from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
@@ -38,6 +39,7 @@ from tidegate.telemetry.model import shape_of
 from tidegate.telemetry.tracing import Tracing
 from tidegate.timers import Timers
 from tidegate.values import sweep_values
+from tidegate.watched import SensorWatch, keep_watch
 from triggers.trigger import Paused
 
 _log = logging.getLogger("tidegate.service")
@@ -57,6 +59,7 @@ class Parts:
     engines: Mapping[str, Engine]
     fleet: Fleet
     timers: Timers
+    sensor_watch: SensorWatch
     tracing: Tracing
     instruments: Instruments
     aftermath: Aftermath
@@ -78,9 +81,7 @@ class Service:
         self._draining = False
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._sweeper: asyncio.Task[None] | None = None
-        self._follower: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []  # what goes on for ever, until it is cancelled
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun()
         self._paused = dict(parts.paused)
@@ -91,13 +92,19 @@ class Service:
         """Start all parts over an open store; ready when this returns."""
         parts = self._parts
         await parts.store.submit(ArmRetention(), None)
+        await parts.store.submit(ArmPatterns(parts.rules), None)
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
-        self._follower = asyncio.create_task(self._pauses.follow(), name="pauses")
-        self._watcher = asyncio.create_task(parts.pressure.watch(), name="pressure")
-        sweeping = sweep_values(parts.store, self._config.state_dir, parts.clock)
-        self._sweeper = asyncio.create_task(sweeping, name="values")
+        self._loops = [
+            asyncio.create_task(self._pauses.follow(), name="pauses"),
+            asyncio.create_task(parts.pressure.watch(), name="pressure"),
+            asyncio.create_task(sweep_values(parts.store, self._config.state_dir, parts.clock), name="values"),
+            asyncio.create_task(
+                keep_watch(parts.sensor_watch, self._watched_sensors, parts.fleet.health, parts.clock),
+                name="sensor watch",
+            ),
+        ]
         parts.dispatcher.start()
         self._show_shapes()
         await parts.releases.start()
@@ -119,9 +126,8 @@ class Service:
     async def _end_loops(self) -> None:
         """End what runs beside the work: timers, sweeping, releases of held events."""
         self._parts.timers.stop()
-        for task in (self._sweeper, self._follower, self._watcher):
-            if task is not None:
-                task.cancel()
+        for task in self._loops:
+            task.cancel()
         await self._parts.releases.stop()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=5.0)
@@ -152,8 +158,20 @@ class Service:
         self._config = config
         self._show_shapes()
         parts.releases.release(lifted)
+        await self._arm()
         await parts.fleet.change(change)
         await parts.releases.start()  # what triggers hold that were away or disabled for a while
+
+    async def _arm(self) -> None:
+        """Set calendars going and begin silences; what the store cannot take now is armed at the next start."""
+        try:
+            await self._parts.store.submit(ArmPatterns(self._parts.rules), None)
+        except Unavailable as error:
+            _log.error("calendars of joins could not be armed: %s", error, extra={"action": "arm_failed"})
+
+    def _watched_sensors(self) -> frozenset[str]:
+        """Return the sensors whose silence some trigger waits for."""
+        return self._parts.rules.current.rules.watched
 
     def _show_shapes(self) -> None:
         shapes = {name: shape_of(entry.kind.name, push=entry.kind.push) for name, entry in self._config.sensors.items()}

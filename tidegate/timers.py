@@ -9,16 +9,26 @@ them: if it fails, they stay. Order: by due time. The loop sleeps between looks;
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sensors.clock import Clock
 from sensors.ports import Unavailable
+from tidegate.absorb import Facts
 from tidegate.store.records import Timer
 from tidegate.store.tx import ItemRefused, Store, Tx
 
-Handler = Callable[[Tx, Timer], None]
+Handler = Callable[[Tx, Timer], Facts | None]  # returns what it made durable, for the projections after COMMIT
 _BATCH = 200
 _LATER = 60_000_000  # µs until a timer that cannot be handled now is looked at again
 _log = logging.getLogger("tidegate.timers")
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """The answer to one look: how many timers were handled, and what that made durable."""
+
+    handled: int
+    facts: Sequence[Facts] = ()
 
 
 class FireTimers:
@@ -33,34 +43,46 @@ class FireTimers:
         self.handlers = dict(handlers)
         self.in_hand: Timer | None = None  # the one whose handler was called last: it is at fault when that fails
 
-    def __call__(self, tx: Tx, items: Sequence[frozenset[tuple[str, str]]]) -> Sequence[int]:
+    def __call__(self, tx: Tx, items: Sequence[frozenset[tuple[str, str]]]) -> Sequence[Fired]:
         """Handle what is due; answer how many were. What a handler raises undoes all of it."""
         self.in_hand = None
         failed: frozenset[tuple[str, str]] = frozenset().union(*items)
         due = tx.due_timers(_BATCH)
         put_off = []
+        facts: list[Facts] = []
         for timer in due:
             handler = self.handlers.get(timer.kind)
             if handler is None or (timer.kind, timer.key) in failed:
                 put_off.append(timer)
                 continue
             self.in_hand = timer
-            handler(tx, timer)
+            made = handler(tx, timer)
+            if made is not None:
+                facts.append(made)
         self.in_hand = None
         if put_off:
             now = tx.now()
             tx.set_timers([Timer(now + _LATER, timer.kind, timer.key, timer.payload) for timer in put_off])
-        return [len(due) - len(put_off)] * len(items)
+        handled = len(due) - len(put_off)
+        return [Fired(handled, facts), *(Fired(handled) for _ in items[1:])]
 
 
 class Timers:
-    """The loop that looks for due timers every `every` seconds."""
+    """The loop that looks for due timers every `every` seconds. `on_facts` is told of what they made durable."""
 
-    def __init__(self, store: Store, handlers: Mapping[str, Handler], clock: Clock, every: float = 1.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        clock: Clock,
+        every: float = 1.0,
+        on_facts: Callable[[Facts], None] | None = None,
+    ) -> None:
         self._store = store
         self._fire = FireTimers(handlers)
         self._clock = clock
         self._every = every
+        self._on_facts = on_facts
         self._wake = asyncio.Event()
         self._stop = False
 
@@ -82,7 +104,7 @@ class Timers:
         failed: set[tuple[str, str]] = set()
         while not self._stop:
             try:
-                handled = await self._store.submit(self._fire, frozenset(failed))
+                fired = await self._store.submit(self._fire, frozenset(failed))
             except Unavailable as error:
                 _log.debug("timers wait for the store: %s", error)
                 handled = 0
@@ -95,10 +117,17 @@ class Timers:
                 _log.error("timers could not be read: %s", error, exc_info=error, extra={"action": "timer_failed"})
                 handled = 0
             else:
+                handled = fired.handled
                 failed.clear()
+                self._tell(fired.facts)
             if handled >= _BATCH:
                 continue
             await self._pause()
+
+    def _tell(self, made: Sequence[Facts]) -> None:
+        if self._on_facts is not None:
+            for facts in made:
+                self._on_facts(facts)
 
     async def _pause(self) -> None:
         """Wait for the next look, a wake or the stop."""

@@ -17,6 +17,9 @@ _STRING_CONSTANT, _BYTES_CONSTANT = 6, 7
 # fields that hold expressions, by kind of node
 _CHILDREN = {_SELECT: (1,), _CALL: (1, 3), _LIST: (1,), _COMPREHENSION: (2, 4, 5, 6, 7)}
 _ACCUMULATOR = 4  # of a comprehension: what it starts with
+_RANGE, _SECOND_VARIABLE = 2, 8
+_OPERAND, _FIELD, _TEST_ONLY = 1, 2, 3  # of a select
+_NAME = 1  # of an ident
 _ENTRIES, _ENTRY_EXPRESSIONS = 2, (3, 4)
 
 Value = int | bytes
@@ -41,6 +44,7 @@ class Facts:
     builds_lists: bool  # by `map` or `filter`
     splits_texts: bool
     holds_nul: bool  # in a text or bytes literal
+    maps_over: tuple[str, ...] = ()  # the list whose elements the whole result is made of, one by one: a path
 
 
 def read_facts(serialized: bytes) -> Facts:
@@ -67,7 +71,39 @@ def read_facts(serialized: bytes) -> Facts:
         builds_lists=any(kind == _COMPREHENSION and _accumulates_a_list(value) for kind, value in nodes),
         holds_nul=any(kind == _CONST and _holds_nul(value) for kind, value in nodes),
         splits_texts=any((2, b"split") in _fields(call) for call in calls),
+        maps_over=_maps_over(root, [value for kind, value in nodes if kind == _IDENT]),
     )
+
+
+def _maps_over(root: bytes, idents: list[bytes]) -> tuple[str, ...]:
+    """Return the path of the list that `map` and `filter` turn into the result element by element, () for none.
+
+    Such a result can be worked out in pieces: nothing else may look at the list.
+    """
+    node = root
+    steps = 0
+    while True:
+        fields = dict(_fields(node))
+        if _COMPREHENSION not in fields:
+            break
+        comprehension = _bytes(fields[_COMPREHENSION])
+        parts = dict(_fields(comprehension))
+        if not _accumulates_a_list(comprehension) or _SECOND_VARIABLE in parts:
+            return ()
+        node, steps = _bytes(parts.get(_RANGE, b"")), steps + 1
+    path: list[str] = []
+    while _SELECT in fields:
+        select = dict(_fields(_bytes(fields[_SELECT])))
+        if _TEST_ONLY in select:
+            return ()
+        path.insert(0, _bytes(select.get(_FIELD, b"")).decode())
+        fields = dict(_fields(_bytes(select.get(_OPERAND, b""))))
+    if not steps or _IDENT not in fields:
+        return ()
+    name = _bytes(dict(_fields(_bytes(fields[_IDENT]))).get(_NAME, b""))
+    if sum(dict(_fields(ident)).get(_NAME) == name for ident in idents) != 1:
+        return ()
+    return (name.decode(), *path)
 
 
 def _nodes(root: bytes) -> Iterator[tuple[int, bytes]]:

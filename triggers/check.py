@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sensors.event import OWN_SENSOR
 from triggers.errors import RuleError
+from triggers.pattern import parts_of, place_of
 from triggers.rule import compile_rule
 from triggers.trigger import RunRule, Source, Trigger, WhenBusy
 
@@ -25,14 +26,21 @@ def check_triggers(
 
 
 def _check_sources(trigger: Trigger, sensors: Mapping[str, Sequence[str] | None]) -> Iterator[RuleError]:
-    for i, source in enumerate(trigger.on):
-        path = "on" if len(trigger.on) == 1 else f"on[{i}]"
+    for path, source in sources_of(trigger):
         if source.sensor not in sensors and source.sensor != OWN_SENSOR:
             yield RuleError(
                 f"there is no sensor {source.sensor}", f"{path}.sensor", nearest(source.sensor, sensors, "sensors")
             )
             continue
         yield from _check_types(source, sensors.get(source.sensor), path)
+
+
+def sources_of(trigger: Trigger) -> list[tuple[str, Source]]:
+    """Return what a trigger listens to, with the places in it."""
+    pattern = trigger.pattern
+    if pattern is not None:
+        return [(place_of(pattern, part), part.source) for part in parts_of(pattern)]
+    return [("on" if len(trigger.on) == 1 else f"on[{i}]", source) for i, source in enumerate(trigger.on)]
 
 
 def _check_types(source: Source, emitted: Sequence[str] | None, path: str) -> Iterator[RuleError]:
@@ -46,8 +54,10 @@ def _check_types(source: Source, emitted: Sequence[str] | None, path: str) -> It
 
 
 def _check_runs(trigger: Trigger, pipelines: Mapping[str, Sequence[str] | None]) -> Iterator[RuleError]:
-    for i, run in enumerate(trigger.runs):
-        path = "run" if len(trigger.runs) == 1 else f"run[{i}]"
+    placed = [("run", i, len(trigger.runs), run) for i, run in enumerate(trigger.runs)]
+    placed += [("overdue.run", i, len(trigger.overdue_runs), run) for i, run in enumerate(trigger.overdue_runs)]
+    for place, i, among, run in placed:
+        path = place if among == 1 else f"{place}[{i}]"
         if run.pipeline not in pipelines:
             yield RuleError(
                 f"there is no pipeline {run.pipeline}",

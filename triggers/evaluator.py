@@ -17,6 +17,7 @@ from triggers.errors import RuleError, Unreadable
 from triggers.group import Candidates, SensorRules, group_by_sensor
 from triggers.plan import CountKey, Intent, Plan
 from triggers.ports import RunKeyName
+from triggers.round import Offer
 from triggers.rule import CompiledRule, Objection, Wish, compile_rule
 from triggers.sampling import Kind, Sampler
 from triggers.sieve import Sieve
@@ -64,6 +65,7 @@ class RuleSet:
             raise RuleErrors(errors)
         self.config_hash = config_hash
         self.rules: Mapping[str, CompiledRule] = {rule.trigger.name: rule for rule in rules}
+        self.watched = frozenset(rule.pattern.watches for rule in rules if rule.pattern and rule.pattern.watches)
         self._concurrency = dict(concurrency)
         self.groups = group_by_sensor(rules)
         self._sampler = sampler if sampler is not None else Sampler()
@@ -90,6 +92,10 @@ class RuleSet:
     def sieve(self, sensor: str) -> Sieve:
         """Return the filters of a sensor's triggers, for records of which no event was made yet."""
         return Sieve(self.groups.get(sensor), self.config_hash)
+
+    def keeps_error(self, trigger: str, event: str, at: int) -> bool:
+        """Say whether one more `error` decision of a pattern about an event is kept; they are counted in any case."""
+        return self._sampler.grant(Kind.ERROR, trigger, trigger, "pattern", event, at)
 
     def plan(self, events: Sequence[Event], now: int, paused: Mapping[str, Paused], uid: Callable[[str], str]) -> Plan:
         """Judge events in order.
@@ -124,6 +130,7 @@ class _Planning:
         "_group",
         "_intents",
         "_now",
+        "_offers",
         "_paused",
         "_pending",
         "_sampler",
@@ -140,6 +147,7 @@ class _Planning:
         self._sampler = sampler
         self._group = ""  # whose places samples of the event under judgement take
         self._intents: list[Intent] = []
+        self._offers: list[Offer] = []
         self._decisions: list[Decision] = []
         self._counts: dict[CountKey, int] = {}
         self._pending: list[CountKey] = []  # counts of the event under judgement
@@ -150,6 +158,7 @@ class _Planning:
         return Plan(
             config_hash=self._config_hash,
             intents=self._intents,
+            offers=self._offers,
             decisions=self._decisions,
             counts=self._counts,
             dead=self._dead,
@@ -158,7 +167,7 @@ class _Planning:
 
     def judge(self, event: Event, group: SensorRules, candidates: Candidates) -> None:
         """Judge one event by its candidates; nothing remains of it but its death if it turns out to be unreadable."""
-        intents, decisions = len(self._intents), len(self._decisions)
+        intents, decisions, offers = len(self._intents), len(self._decisions), len(self._offers)
         self._group = candidates.name
         view = EventView(event, self._now)
         try:
@@ -171,7 +180,8 @@ class _Planning:
                     activation = shared.extended(rule.constants) if rule.constants else shared
                     objection = rule.objects(activation)
                     if objection is None:
-                        self._let_through(event, rule, rule.ask(activation))
+                        answers = rule.ask(activation) if rule.pattern is None else rule.pattern.ask(view, activation)
+                        self._let_through(event, rule, answers)
                     elif objection.error:
                         self._count("matched", rule.trigger.name, self._config_hash)
                         self._error(event, rule.trigger, objection)
@@ -180,7 +190,7 @@ class _Planning:
             if len(matched) < candidates.size and self._sampler.open(Kind.FILTERED, self._group, event.received_at):
                 self._look_at_unmatched(view, group, candidates, matched)
         except Unreadable as error:
-            del self._intents[intents:], self._decisions[decisions:]
+            del self._intents[intents:], self._decisions[decisions:], self._offers[offers:]
             self._pending.clear()
             self._bury(event, group, candidates, str(error))
         self._count(CANDIDATES, candidates.name, self._config_hash)
@@ -189,7 +199,7 @@ class _Planning:
             counts[key] = counts.get(key, 0) + 1
         self._pending.clear()
 
-    def _let_through(self, event: Event, rule: CompiledRule, answers: Iterator[Wish | Objection]) -> None:
+    def _let_through(self, event: Event, rule: CompiledRule, answers: Iterator[Wish | Objection | Offer]) -> None:
         trigger = rule.trigger
         name = trigger.name
         pause = self._paused.get(name)
@@ -214,6 +224,9 @@ class _Planning:
             if isinstance(answer, Wish):
                 silent = False
                 self._intents.append(self._intent(event, trigger, answer))
+            elif isinstance(answer, Offer):
+                silent = silent and answer.quiet
+                self._offers.append(answer)
             elif answer.error:
                 silent = False
                 self._error(event, trigger, answer)

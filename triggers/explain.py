@@ -16,6 +16,8 @@ from triggers.errors import EvaluationError, Unreadable
 from triggers.evaluator import RuleSet
 from triggers.expression import Expression
 from triggers.match import compile_predicate
+from triggers.pattern_rule import CompiledPattern
+from triggers.round import Offer
 from triggers.rule import CompiledRule, Objection, Wish, show
 from triggers.tell import ClauseResult, concerns, tell
 from triggers.trigger import Paused
@@ -110,10 +112,43 @@ def explain(
             return told(Outcome.ERROR, f"the chain of runs that led to this event is {event.depth} long: a loop?")
         if paused is Paused.HOLD:
             return told(Outcome.PAUSED, "held until the trigger goes on")
+        if rule.pattern is not None:
+            return _offers(rule.pattern, view, activation, clauses, told)
         return _answers(rule, activation, clauses, told)
     except Unreadable as error:
         clauses.append(ClauseResult("on", "", "an event that can be read truthfully", str(error), passed=False))
         return told(Outcome.ERROR, str(error))
+
+
+def _offers(
+    pattern: CompiledPattern,
+    view: EventView,
+    activation: Activation,
+    clauses: list[ClauseResult],
+    told: Callable[..., Explanation],
+) -> Explanation:
+    """Tell which parts an event is, under which keys. What the keys hold is known to the stored decision alone."""
+    words: list[str] = []
+    outcome, why = Outcome.FILTERED, "the event is no part"
+    for answer in pattern.ask(view, activation):
+        if isinstance(answer, Offer):
+            by = next(part.by for part in pattern.parts if part.part.name == answer.part)
+            place = next(part.source[3] for part in pattern.parts if part.part.name == answer.part)
+            if by is not None:
+                clauses.append(ClauseResult(f"{place}.by", by.text, "a key", show(answer.name.key), passed=True))
+            if answer.quiet:
+                why = f"it ends the silence of {answer.part}, key {answer.name.key!r}: the clock begins anew"
+            else:
+                words.append(f"part {answer.part} of key {answer.name.key!r}")
+        else:
+            clauses.append(_objection(answer))
+            if answer.error:
+                outcome, why = Outcome.ERROR, answer.reason
+            elif outcome is not Outcome.ERROR and not words:
+                why = answer.reason
+    if words:
+        return told(Outcome.WAITING, f"it is {' and '.join(words)}")
+    return told(outcome, why)
 
 
 def _answers(

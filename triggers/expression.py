@@ -6,6 +6,7 @@ CEL runtime, on whatever input, is an EvaluationError: no failure is ever taken 
 Numbers: JSON integers are 64-bit in CEL; a JSON integer beyond that arrives as a double (JSON decoding makes it one).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from triggers.celast import Facts, read_facts
 from triggers.complaints import compile_complaint, evaluation_complaint, refuse_traps
 from triggers.errors import EvaluationError, ExpressionError, MissingField
 from triggers.functions import check_literal
+from triggers.pieces import Pieces, pieces_of
 from triggers.scope import Scope, environments, names_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 10_000
 MAX_MAPPED = 1_000  # the runtime's map and filter take quadratic time and memory: 30 ms at 1,000, seconds at 10,000
+MAX_ELEMENTS = 5_000  # of the one list that map or filter turn into the whole result: that is done in pieces
+PIECE = 500
 MAX_SPLIT = 2_000
 _EXPECTED = {
     "bool": ("BOOL",),
@@ -44,7 +48,18 @@ class Expression:
     long as each activation stays on one.
     """
 
-    __slots__ = ("_builds_lists", "_error", "_program", "_splits_texts", "constant", "names", "path", "result", "text")
+    __slots__ = (
+        "_builds_lists",
+        "_error",
+        "_pieces",
+        "_program",
+        "_splits_texts",
+        "constant",
+        "names",
+        "path",
+        "result",
+        "text",
+    )
 
     def __init__(self, text: str, path: str, program: "cel.Expression", facts: Facts, result: str) -> None:
         self.text = text
@@ -53,6 +68,7 @@ class Expression:
         self.constant = not facts.names
         self._builds_lists = facts.builds_lists
         self._splits_texts = facts.splits_texts
+        self._pieces = pieces_of(facts.maps_over, facts.names)
         self.result = result
         self._program = program
         self._error = _error_type()
@@ -62,6 +78,22 @@ class Expression:
 
         Raises EvaluationError (MissingField, Unreadable).
         """
+        if self._pieces is not None:
+            elements = self._pieces.elements(activation)
+            if len(elements) > PIECE:
+                return self._in_pieces(self._pieces, elements, activation)
+        return self._evaluate(activation)
+
+    def _in_pieces(self, pieces: Pieces, elements: Sequence[Any], activation: Activation) -> list[Any]:
+        """Evaluate over a few elements at a time: the runtime's time and memory grow with the square of a list."""
+        if len(elements) > MAX_ELEMENTS:
+            raise EvaluationError(f"{pieces} holds {len(elements)} elements; map and filter take {MAX_ELEMENTS}")
+        result: list[Any] = []
+        for start in range(0, len(elements), PIECE):
+            result += self._evaluate(pieces.with_only(activation, elements[start : start + PIECE]))
+        return result
+
+    def _evaluate(self, activation: Activation) -> Any:
         native = activation.bind(self.names)
         if self._builds_lists:
             self._refuse_long_lists(activation)

@@ -311,7 +311,7 @@ class _Desk:
                 events=intent.events,
                 outcome=outcome,
                 at=self._now,
-                reason=reason,
+                reason=f"{intent.why}; {reason}" if intent.why else reason,
                 clause=clause,
                 trigger_event=trigger_event,
                 run=run,

@@ -4,7 +4,7 @@ Regular expressions are RE2 (linear time) and nothing else, wherever they come f
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,8 +32,10 @@ def capture(text: str, pattern: str) -> str:
     return str(result)
 
 
-def zone(name: str) -> ZoneInfo:
+def zone(name: str) -> tzinfo:
     """Return a time zone by its IANA name; ValueError when there is none of that name."""
+    if name == "UTC":
+        return UTC  # no file is read for it
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:

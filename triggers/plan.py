@@ -11,6 +11,7 @@ from typing import Any
 
 from triggers.decision import Decision
 from triggers.ports import LaneName, RunKeyName
+from triggers.round import Offer, RoundName
 from triggers.trigger import Repeat, WhenBusy
 
 CountKey = tuple[str, str, str]  # (kind, name, outcome or configuration hash)
@@ -22,7 +23,7 @@ class Intent:
 
     `trigger_event` is the uid that the trigger event gets if the run is admitted. `key` names the idempotency key; with
     `keyed` False the key is that very uid, so it is new by construction and no row need be locked. `depth` is the depth
-    of the run (that of the deepest causing event).
+    of the run (that of the deepest causing event). `why` says what several events together came to.
     """
 
     trigger: str
@@ -40,6 +41,7 @@ class Intent:
     lane: str | None = None
     repeat: Repeat = Repeat.RETRY_FAILED
     when_busy: WhenBusy = WhenBusy.QUEUE
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +50,21 @@ class Plan:
 
     `decisions` are settled already (error, paused, sampled filtered ones); those of the intents come from `admit`.
     `dead` are (event uid, reason) of events that no rule can judge: none of their intents stands in the plan.
-    `concurrency` holds the bound of every pipeline named by an intent.
+    `offers` are the events that patterns (joins, counts, absences) are waiting for, in order; `triggers.gather` takes
+    them on. `concurrency` holds the bound of every pipeline named by an intent.
     """
 
     config_hash: str
     intents: Sequence[Intent] = ()
+    offers: Sequence[Offer] = ()
     decisions: Sequence[Decision] = ()
     counts: Mapping[CountKey, int] = field(default_factory=dict)
     dead: Sequence[tuple[str, str]] = ()
     concurrency: Mapping[str, int] = field(default_factory=dict)
+
+    def rounds(self) -> list[RoundName]:
+        """Return the names of the join keys to lock, sorted, each once."""
+        return sorted({offer.name for offer in self.offers})
 
     def run_keys(self) -> list[RunKeyName]:
         """Return the names of the run keys to lock, sorted, each once."""

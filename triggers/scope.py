@@ -34,6 +34,19 @@ EVENT_SCOPE: Mapping[str, str] = MappingProxyType(
     }
 )
 ITEM_SCOPE: Mapping[str, str] = MappingProxyType({**EVENT_SCOPE, "item": "dyn"})
+JOIN_SCOPE: Mapping[str, str] = MappingProxyType(
+    {
+        "key": "string",
+        "parts": "dyn",
+        "events": "list",
+        "missing": "list",
+        "since": "timestamp",
+        "trigger.name": "string",
+        "trigger.version": "string",
+        "now": "timestamp",
+    }
+)
+OPENS_SCOPE: Mapping[str, str] = MappingProxyType({"now": "timestamp"})
 
 
 def names_of(scope: Scope) -> tuple[tuple[str, str], ...]:

@@ -8,47 +8,23 @@ def test_only_parquet_files_fire() -> None:
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any
 
 import orjson
 
 from sensors import uid as uids
 from sensors.event import Event
-from triggers.decision import Decision, Outcome
+from triggers.bench import Bench, Verdict
 from triggers.evaluator import RuleSet
-from triggers.explain import explain
-from triggers.flow import Admitted, admit
-from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
 from triggers.trigger import Trigger
+
+__all__ = ["Verdict", "api", "decide", "event"]
 
 api = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What one trigger did about one event (and element, with `each`).
-
-    `run` is the uid of the run that was started, merged into, or stood in the way; `params`, `key`, `partition` and
-    `lane` are those of a run that was started.
-    """
-
-    trigger: str
-    event: Event
-    outcome: Outcome
-    reason: str
-    item: int | None = None
-    pipeline: str | None = None
-    run: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    key: str | None = None
-    partition: str | None = None
-    lane: str | None = None
 
 
 def event(
@@ -91,87 +67,24 @@ def decide(
     events: Iterable[Event],
     *,
     at: datetime | None = None,
+    until: datetime | None = None,
     concurrency: Mapping[str, int] | None = None,
 ) -> list[Verdict]:
-    """Judge events one after another, remembering run keys and lanes in between; runs that start stay under way.
+    """Judge events one after another, remembering run keys, lanes and what joins wait for; runs that start stay under
+    way.
 
-    One verdict per event and trigger that listens to it (per element and run, where there are several), in order.
-    `at` is `now` in expressions (default: when each event came). Raises triggers.errors.RuleError for triggers that
-    cannot be used.
+    One verdict per event and trigger that listens to it (per element and run, where there are several), in order, and
+    one without an event for what time does in between: a key that is overdue, a silence. Time goes on with the events'
+    arrival, at the end to `until`; sensors can be heard all the time. `at` is `now` in expressions (default: when each
+    event came). Raises triggers.errors.RuleError for triggers that cannot be used.
     """
     named = dict(triggers) if isinstance(triggers, Mapping) else {trigger.name: trigger for trigger in triggers}
-    bench = _Bench(RuleSet(named, config_hash="test", concurrency=concurrency or {}))
-    return [verdict for one in events for verdict in bench.judge(one, one.received_at if at is None else _micros(at))]
-
-
-class _Bench:
-    """A rule set with keys and lanes in memory."""
-
-    def __init__(self, rules: RuleSet) -> None:
-        self._rules = rules
-        self._keys: dict[RunKeyName, RunKeyState] = {}
-        self._lanes: dict[LaneName, list[str]] = {}
-        self._numbers = count(1)
-
-    def judge(self, one: Event, now: int) -> list[Verdict]:
-        paused = {
-            name: rule.trigger.paused for name, rule in self._rules.rules.items() if rule.trigger.paused is not None
-        }
-        uid = self._uid(now)
-        plan = self._rules.plan([one], now, paused, uid)
-        lanes = {name: LaneState(name, queued=tuple(self._lanes.get(name, ()))) for name in plan.lanes()}
-        admitted = admit(
-            plan, self._keys, lanes, now=now, uid=uid, mint_span=lambda _: f"00-{'0' * 31}1-{'0' * 15}1-01"
-        )
-        self._remember(admitted)
-        decided: dict[str, list[Verdict]] = {}
-        for decision, pipeline in [
-            *((decision, None) for decision in plan.decisions),
-            *((decision, intent.pipeline) for decision, intent in zip(admitted.decisions, plan.intents, strict=True)),
-        ]:
-            decided.setdefault(decision.trigger, []).append(_verdict(one, decision, pipeline, admitted))
-        verdicts: list[Verdict] = []
-        for name in self._rules.rules:
-            verdicts += decided.get(name) or self._unmentioned(name, one, now)
-        return verdicts
-
-    def _unmentioned(self, name: str, one: Event, now: int) -> Sequence[Verdict]:
-        """Tell why a trigger is silent: its decision was filtered or alike, and no sample of it was kept."""
-        paused = self._rules.rules[name].trigger.paused
-        explanation = explain(self._rules, name, one, now=now, paused=paused)
-        if explanation.outcome is None:
-            return ()
-        return (Verdict(trigger=name, event=one, outcome=explanation.outcome, reason=explanation.reason),)
-
-    def _remember(self, admitted: Admitted) -> None:
-        self._keys.update({state.name: state for state in admitted.keys})
-        for start in admitted.starts:
-            for lane in {start.trigger_event.lane or "", ""}:
-                self._lanes.setdefault(LaneName(start.pipeline, lane), []).append(start.run_uid)
-        for run, _ in admitted.cancels:
-            for runs in self._lanes.values():
-                if run in runs:
-                    runs.remove(run)
-
-    def _uid(self, now: int) -> Callable[[str], str]:
-        return lambda prefix: uids.make_uid(prefix, now, next(self._numbers).to_bytes(10, "big"))
-
-
-def _verdict(one: Event, decision: Decision, pipeline: str | None, admitted: Admitted) -> Verdict:
-    started = next((fired for fired in admitted.trigger_events if fired.uid == decision.trigger_event), None)
-    return Verdict(
-        trigger=decision.trigger,
-        event=one,
-        outcome=decision.outcome,
-        reason=decision.reason,
-        item=decision.item,
-        pipeline=pipeline,
-        run=decision.run,
-        params=started.params if started else {},
-        key=started.key if started else None,
-        partition=started.partition if started else None,
-        lane=started.lane if started else None,
-    )
+    bench = Bench(RuleSet(named, config_hash="test", concurrency=concurrency or {}))
+    verdicts: list[Verdict] = []
+    for one in events:
+        now = one.received_at if at is None else _micros(at)
+        verdicts += [*bench.pass_time(now), *bench.judge(one, now)]
+    return verdicts if until is None else [*verdicts, *bench.pass_time(_micros(until))]
 
 
 def _micros(moment: datetime) -> int:

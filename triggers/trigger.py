@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from triggers.pattern import Pattern, Source
+
+__all__ = ["Paused", "Repeat", "RunRule", "Source", "Trigger", "WhenBusy"]
+
 
 class Repeat(StrEnum):
     """What to do when a run key was used before."""
@@ -34,18 +38,6 @@ class Paused(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One entry of `on`: a sensor, optional CloudEvents types, and a filter in the Subscriptions dialect.
-
-    `filter` is the nested mapping as written (`exact prefix suffix all any not`), None for every event of the sensor.
-    """
-
-    sensor: str
-    types: Sequence[str] = ()
-    filter: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRule:
     """One run that a trigger starts. `key`, `lane`, `partition` are CEL (None: absent); `params` are templates."""
 
@@ -59,7 +51,11 @@ class RunRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
-    """A named rule: events of `on` for which `when` holds start `runs`, once per element of `each` if given."""
+    """A named rule: events of `on` for which `when` holds start `runs`, once per element of `each` if given.
+
+    With a `pattern`, `on` are the sources of its parts, in order; `runs` start when it is fulfilled, `overdue_runs`
+    when a join is overdue.
+    """
 
     name: str
     on: Sequence[Source]
@@ -71,4 +67,6 @@ class Trigger:
     missing_field_is_error: bool = True
     enabled: bool = True
     paused: Paused | None = None
+    pattern: Pattern | None = None
+    overdue_runs: Sequence[RunRule] = ()
     version: str = ""  # hash of the rule's text: decisions name the version that made them

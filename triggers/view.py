@@ -96,6 +96,20 @@ class EventView(Envelope):
         """Return the variables of this event for expressions."""
         return Activation(None, self._load, likely)
 
+    def value(self) -> dict[str, Any]:
+        """Return the event as one value, for expressions over several; content that none can read (binary) is left out.
+
+        Raises Unreadable.
+        """
+        fields = {name: load(self) for name, load in _FIELDS.items()}
+        try:
+            fields["data"] = readable(_data_for_cel(self), "data")
+        except Unreadable:
+            raise
+        except EvaluationError:
+            pass
+        return fields
+
     def _load(self, name: str) -> Any:
         return _LOADERS[name](self)
 
@@ -124,4 +138,9 @@ _LOADERS: Mapping[str, Callable[[EventView], Any]] = {
     "event.attributes": lambda view: _plain(view.event.attributes),
     "event.match": lambda view: _plain(view.event.match),
     "now": lambda view: moment(view.now),
+}
+_FIELDS: Mapping[str, Callable[[EventView], Any]] = {
+    name.removeprefix("event."): load
+    for name, load in _LOADERS.items()
+    if name.startswith("event.") and name != "event.data"
 }

@@ -27,6 +27,7 @@ from tests.campaigns._syncs import StraceMissing, count_syncs
 from tidegate.failpoints import POINTS
 
 STORES = ("sqlite", "postgresql")
+PASSED = tuple(point for point in POINTS if not point.startswith("join."))  # those have a campaign: `make joins`
 _SHOWN = 20
 
 
@@ -36,7 +37,7 @@ def campaign(
     seed: int,
     folder: Path,
     launcher: Sequence[str] = (),
-    points: Sequence[str] = POINTS,
+    points: Sequence[str] = PASSED,
 ) -> Outcome:
     """Run the rounds on one store, in a folder that stays; the caller removes it."""
     folder.mkdir(parents=True)
@@ -77,7 +78,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "attempts_of_children": len(history.marks),
         "integrity": "ok" if not kinds["corrupt"] else "broken",
         "kills": dict(sorted(outcome.kills.items())),
-        "points_never_hit": sorted(set(POINTS) - {point for point, n in outcome.fired.items() if n}),
+        "points_never_hit": sorted(set(PASSED) - {point for point, n in outcome.fired.items() if n}),
         "violations": dict(kinds),
     }
 

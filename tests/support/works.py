@@ -104,7 +104,7 @@ def make_config(
     """Return a configuration of these; the pipelines that triggers name are there."""
     known = {pipeline.name: pipeline for pipeline in pipelines}
     for trigger in triggers:
-        for rule in trigger.runs:
+        for rule in (*trigger.runs, *trigger.overdue_runs):
             known.setdefault(rule.pipeline, make_pipeline(rule.pipeline))
     return ServiceConfig(
         name="svc",

@@ -112,10 +112,23 @@ def test_an_expression_knows_what_it_reads(text: str, names: set[str]) -> None:
         ),
         pytest.param("x.all(i, i >= 0)", {"x": list(range(10_001))}, EvaluationError, "10,000", id="budget"),
         pytest.param(
-            "x.map(i, i)", {"x": list(range(1_001))}, EvaluationError, "map and filter take 1000", id="long map"
+            "size(x.map(i, i))", {"x": list(range(1_001))}, EvaluationError, "map and filter take 1000", id="long map"
         ),
         pytest.param(
-            "x.a.filter(i, true)", {"x": {"a": [0] * 1_001}}, EvaluationError, "map and filter", id="long filter"
+            "x.a.filter(i, size(x.a) > 0)",
+            {"x": {"a": [0] * 1_001}},
+            EvaluationError,
+            "map and filter take 1000",
+            id="long filter",
+        ),
+        pytest.param(
+            "x.map(i, i)", {"x": list(range(5_001))}, EvaluationError, "map and filter take 5000", id="longest map"
+        ),
+        pytest.param(
+            "x.a.filter(i, true)", {"x": {"a": [0] * 5_001}}, EvaluationError, "take 5000", id="longest filter"
+        ),
+        pytest.param(
+            "x.map(i, i.map(j, j))", {"x": [[0] * 1_001]}, EvaluationError, "take 1000", id="long list within"
         ),
         pytest.param(
             "x.split(',').map(i, i)", {"x": "," * 2_001}, EvaluationError, "split takes 2000", id="long split"
@@ -238,3 +251,34 @@ json_values = st.recursive(
 def test_json_goes_through_unchanged(value: Any) -> None:
     """Every JSON value comes out of the CEL runtime as it went in."""
     assert jsonable(evaluate("x", x=value)) == value
+
+
+PIECEWISE = [
+    ("x.map(i, i.n * 2)", [n * 2 for n in range(4_999)]),
+    ("x.filter(i, i.n % 3 == 0).map(i, i.n)", list(range(0, 4_999, 3))),
+    ("x.map(i, i.n > 4990, string(i.n) + y)", [f"{n}!" for n in range(4_991, 4_999)]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PIECEWISE, ids=[text for text, _ in PIECEWISE])
+def test_lists_that_become_the_result_may_be_long(text: str, expected: list[Any]) -> None:
+    """`map` and `filter` over one list give of 5,000 elements what they give of few, in linear time."""
+    values = {"x": [{"n": n} for n in range(4_999)], "y": "!"}
+    nested = text.replace("x.", "z.a.b.", 1)
+
+    assert compile_expression(text, ["x", "y"]).evaluate(Activation(values)) == expected
+    assert (
+        compile_expression(nested, {"z.a": "dyn", "y": "string"}).evaluate(
+            Activation({"z.a": {"b": values["x"]}, "y": "!"})
+        )
+        == expected
+    )
+
+
+def test_a_failure_in_a_later_piece_is_a_failure() -> None:
+    """The 5,000th element is judged as strictly as the first."""
+    expression = compile_expression("x.map(i, i.n)", ["x"])
+    values: list[dict[str, int]] = [{"n": n} for n in range(4_999)]
+
+    with pytest.raises(EvaluationError):
+        expression.evaluate(Activation({"x": [*values, {}]}))

@@ -7,6 +7,7 @@ from sensors.batch import DeadLetter, ObjectAction, SeenObject
 from tidegate.store.records import CountKey, CursorRow, StoredEvent, Timer
 from triggers.decision import Decision
 from triggers.ports import RunKeyName, RunKeyState
+from triggers.round import Round, RoundName
 from triggers.trigger_event import TriggerEvent
 
 
@@ -23,6 +24,7 @@ class State:
     run_keys: dict[RunKeyName, RunKeyState] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
+    rounds: dict[RoundName, Round] = field(default_factory=dict)
     trigger_events: dict[str, TriggerEvent] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)  # in order of `seq`
     tasks: dict[str, TaskRun] = field(default_factory=dict)

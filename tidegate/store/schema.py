@@ -188,6 +188,32 @@ trigger_events = _wide(
 trigger_causes = _table("trigger_causes", _t("trigger_event", key=True), _i("pos", key=True), _t("event"))
 Index("ix_trigger_causes_event", trigger_causes.c.event)  # lineage down; retention of events
 
+rounds = _table(  # the keys that patterns (joins, counts, absences) wait for
+    "rounds",
+    _t("trigger", key=True),
+    _t("key", key=True),
+    _t("phase"),
+    _t("uid"),  # of this opening: its open decision and its timer
+    _t("meaning"),
+    _t("version"),
+    _i("since"),
+    _i("due"),
+    _i("taken"),
+    _i("counted"),
+    _i("as_of"),
+)
+Index("ix_rounds_done", rounds.c.due, **_where("phase <> 'open'"))  # retention
+
+round_events = _table(  # what they hold
+    "round_events",
+    _t("trigger", key=True),
+    _t("key", key=True),
+    _t("part", key=True),
+    _t("event", key=True),
+    _i("at"),
+    _i("depth"),
+)
+
 # -- runs --------------------------------------------------------------------------------------------------------------
 run_keys = _table(
     "run_keys",

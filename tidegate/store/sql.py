@@ -6,10 +6,11 @@ from tidegate.store.sql_claim import ClaimMemory, ClaimSql
 from tidegate.store.sql_dispatch import DispatchSql, SmallSql
 from tidegate.store.sql_events import EventsSql
 from tidegate.store.sql_prune import PruneMemory, PruneSql
+from tidegate.store.sql_rounds import RoundsSql
 from tidegate.store.sql_runs import RunsSql
 
 
-class SqlTx(EventsSql, ActionsSql, RunsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
+class SqlTx(EventsSql, ActionsSql, RunsSql, RoundsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
     """`Tx` over a session. Data of more than `inline` bytes goes to `blobs`."""
 
     def __init__(self, session: Session, inline: int) -> None:

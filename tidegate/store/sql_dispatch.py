@@ -153,7 +153,12 @@ class SmallSql:
         self._s.bulk(_TIMERS, [(kind, key, t.due, t.payload) for (kind, key), t in sorted(last.items())])
 
     def drop_timers(self, names: Sequence[tuple[str, str]]) -> None:
-        self._delete_timers(sorted(set(names)))
+        if names:  # one that is being taken waits for what this transaction has locked: never wait for it
+            self._s.execute(
+                "DELETE FROM timers WHERE (kind, key) IN (SELECT t.kind, t.key FROM PAIRS(?) AS k JOIN timers AS t"
+                " ON t.kind = k.a AND t.key = k.b FOR UPDATE OF t SKIP LOCKED)",
+                json_rows(sorted(set(names))),
+            )
 
     def due_timers(self, limit: int) -> Sequence[Timer]:
         rows = self._s.select(

@@ -29,7 +29,9 @@ from tidegate.store.records import (
     Timer,
 )
 from triggers.decision import Decision
+from triggers.gather import Waiting
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
+from triggers.round import Round, RoundName
 from triggers.trigger_event import TriggerEvent
 
 I = TypeVar("I")  # noqa: E741 - the item of a write
@@ -119,6 +121,31 @@ class Tx(Protocol):
         """Delete open decisions: what followed from them is written instead, in the same transaction."""
         ...
 
+    # -- keys that patterns wait for ----------------------------------------------------------------------------
+    def lock_rounds(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
+        """Insert what is absent, lock all, return them with what they hold; what is new is in phase NEW.
+
+        Without `wait` return only those that exist and that nobody works on now. What is locked must be put.
+        """
+        ...
+
+    def put_rounds(self, rounds: Sequence[Round], before: Mapping[RoundName, Round]) -> None:
+        """Write locked rounds, given how they stood `before`; those in phase NEW are forgotten."""
+        ...
+
+    def put_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Insert or replace the open decisions of rounds."""
+        ...
+
+    def get_events(self, uids: Sequence[str]) -> Mapping[str, StoredEvent]:
+        """Return stored events by uid, with their data."""
+        ...
+
+    def get_spans(self, uids: Sequence[str]) -> Mapping[str, str]:
+        """Return the contexts of stored events by uid."""
+        ...
+
+    # -- what fired ---------------------------------------------------------------------------------------------
     def insert_trigger_events(self, events: Sequence[TriggerEvent]) -> None:
         """Store trigger events and their causes."""
         ...
@@ -184,7 +211,7 @@ class Tx(Protocol):
         ...
 
     def drop_timers(self, names: Sequence[tuple[str, str]]) -> None:
-        """Delete timers by (kind, key)."""
+        """Delete timers by (kind, key), but for those that somebody takes at this moment."""
         ...
 
     def due_timers(self, limit: int) -> Sequence[Timer]:
@@ -200,7 +227,8 @@ class Tx(Protocol):
         ...
 
     def prune(self, what: str, before: int, limit: int) -> int:
-        """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs` older than `before` that
+        """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs` older than `before`, or
+        of `rounds` that are done with and forgotten by then, that
         nothing kept refers to; leaves lineage stubs. Actions go with their events and runs. Returns how many went."""
         ...
 

@@ -360,4 +360,34 @@ CREATE TABLE object_actions (
 CREATE INDEX ix_object_actions_ready ON object_actions (sensor, uid) WHERE ready = 1;
 CREATE INDEX ix_object_actions_key ON object_actions (sensor, "key", uid);
 CREATE INDEX ix_object_actions_event ON object_actions (event, created_at);
-INSERT INTO alembic_version (version_num) VALUES ('0002');
+CREATE TABLE rounds (
+	"trigger" TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	phase TEXT NOT NULL, 
+	uid TEXT NOT NULL, 
+	meaning TEXT NOT NULL, 
+	version TEXT NOT NULL, 
+	since BIGINT NOT NULL, 
+	due BIGINT NOT NULL, 
+	taken BIGINT NOT NULL, 
+	counted BIGINT NOT NULL, 
+	as_of BIGINT NOT NULL, 
+	PRIMARY KEY ("trigger", "key")
+)
+ WITHOUT ROWID
+
+;
+CREATE INDEX ix_rounds_done ON rounds (due) WHERE phase <> 'open';
+CREATE TABLE round_events (
+	"trigger" TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	part TEXT NOT NULL, 
+	event TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	depth BIGINT NOT NULL, 
+	PRIMARY KEY ("trigger", "key", part, event)
+)
+ WITHOUT ROWID
+
+;
+INSERT INTO alembic_version (version_num) VALUES ('0003');

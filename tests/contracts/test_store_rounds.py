@@ -1,0 +1,131 @@
+"""What every store promises about the keys that patterns wait for."""
+
+from dataclasses import replace
+
+from tests.support.stores import T0, do, event, fired
+from tidegate.store.records import StoredEvent, Timer
+from tidegate.store.tx import Store, Tx
+from triggers.decision import Outcome
+from triggers.gather import Waiting
+from triggers.round import Occurrence, Phase, Round, RoundName
+
+A, B = RoundName("t", "a"), RoundName("t", "b/ø")
+ONE, TWO, THREE = (Occurrence(part="p", event=f"evt_{n}", at=T0 + n, depth=n) for n in (1, 2, 3))
+OPEN = Round(
+    name=A,
+    phase=Phase.OPEN,
+    uid="dec_a",
+    meaning="m",
+    version="v1",
+    since=T0,
+    due=T0 + 9,
+    taken=2,
+    counted=5,
+    as_of=T0 + 1,
+    held=(ONE, TWO),
+)
+
+
+def _put(tx: Tx, *rounds: Round) -> None:
+    before = tx.lock_rounds([one.name for one in rounds])
+    tx.put_rounds(rounds, before)
+
+
+async def test_keys_come_back_as_they_were_put(store: Store) -> None:
+    """What is new is in phase NEW and nothing more; what was put has all its fields and what it holds, in order."""
+    new = await do(store, lambda tx: dict(tx.lock_rounds([B, A])))
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=(TWO, ONE))))
+    found = await do(store, lambda tx: dict(tx.lock_rounds([A, B])))
+
+    assert new == {A: Round(name=A), B: Round(name=B)}
+    assert found == {A: OPEN, B: Round(name=B)}
+    assert await do(store, lambda tx: dict(tx.lock_rounds([]))) == {}
+
+
+async def test_only_keys_that_are_there_come_without_waiting(store: Store) -> None:
+    """A look that must not wait neither makes a key nor finds one that nobody put."""
+    await do(store, lambda tx: _put(tx, OPEN))
+
+    assert await do(store, lambda tx: dict(tx.lock_rounds([A, B], wait=False))) == {A: OPEN}
+
+
+async def test_what_a_key_holds_follows_it(store: Store) -> None:
+    """Events are added and taken away one by one; a key that is forgotten holds nothing when it is new again."""
+    await do(store, lambda tx: _put(tx, OPEN, replace(OPEN, name=B, uid="dec_b")))
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=(TWO, THREE), taken=3)))
+    changed = await do(store, lambda tx: dict(tx.lock_rounds([A, B])))
+    await do(store, lambda tx: _put(tx, Round(name=A)))
+    gone = await do(store, lambda tx: dict(tx.lock_rounds([A], wait=False)))
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=())))
+    again = await do(store, lambda tx: dict(tx.lock_rounds([A])))
+
+    assert [one.event for one in changed[A].held] == ["evt_2", "evt_3"]
+    assert changed[B].held == (ONE, TWO)
+    assert gone == {}
+    assert again[A].held == ()
+
+
+async def test_an_event_may_be_two_parts(store: Store) -> None:
+    """Taking it away as one part leaves it as the other."""
+    both = (ONE, replace(ONE, part="q"), TWO)
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=both)))
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=both[1:])))
+    found = await do(store, lambda tx: tx.lock_rounds([A])[A].held)
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=both[1:2])))
+
+    assert found == both[1:]
+    assert (await do(store, lambda tx: tx.lock_rounds([A])[A].held)) == both[1:2]
+
+
+async def test_an_open_decision_grows_and_shrinks(store: Store) -> None:
+    """It is replaced under its uid; its events are those that were added and not removed, in order."""
+    first = fired("dec_1", ["evt_1", "evt_2"], outcome=Outcome.WAITING, reason="two")
+    later = replace(first, reason="other two", details={"key": "k"})
+    await do(store, lambda tx: tx.put_waiting([Waiting(first, ("evt_1", "evt_2"), (), 0, new=True)]))
+    await do(store, lambda tx: tx.put_waiting([Waiting(later, ("evt_3",), ("evt_1",), 2, new=False)]))
+    rows, _ = await store.read(lambda reader: reader.decisions(limit=9))
+    of_one, _ = await store.read(lambda reader: reader.decisions(limit=9, event="evt_1"))
+    of_three, _ = await store.read(lambda reader: reader.decisions(limit=9, event="evt_3"))
+
+    assert [(row["reason"], row["outcome"], row["events"]) for row in rows] == [
+        ("other two", "waiting", ["evt_2", "evt_3"])
+    ]
+    assert rows[0]["details"] == {"key": "k"}
+    assert (len(of_one), len(of_three)) == (0, 1)
+
+
+async def test_events_are_read_with_their_content_and_context(store: Store) -> None:
+    """Small and large content alike; what is not there is left out."""
+    stored = [StoredEvent(event(f"evt_{n}", data=b"x" * n), f"00-span-{n}") for n in (5, 5_000)]
+    await do(store, lambda tx: tx.insert_events(stored))
+
+    found = await do(store, lambda tx: dict(tx.get_events(["evt_5", "evt_5000", "evt_none"])))
+    spans = await do(store, lambda tx: dict(tx.get_spans(["evt_5", "evt_none"])))
+
+    assert found == {one.event.uid: one for one in stored}
+    assert spans == {"evt_5": "00-span-5"}
+
+
+async def test_forgetting_takes_only_keys_that_are_done_with(store: Store) -> None:
+    """Open keys stay however old; closed ones go when their time of being remembered has ended, with what they hold."""
+    rounds = [
+        replace(OPEN, due=T0),
+        replace(OPEN, name=B, phase=Phase.FIRED, due=T0),
+        replace(OPEN, name=RoundName("u", "c"), phase=Phase.OVERDUE, due=T0 + 100),
+    ]
+    await do(store, lambda tx: _put(tx, *rounds))
+    gone = await do(store, lambda tx: tx.prune("rounds", T0 + 50, 10))
+    left = await do(store, lambda tx: set(tx.lock_rounds([one.name for one in rounds], wait=False)))
+
+    assert gone == 1
+    assert left == {A, RoundName("u", "c")}
+    assert (await do(store, lambda tx: tx.lock_rounds([B])))[B] == Round(name=B)
+
+
+async def test_a_timer_that_is_not_needed_any_more_goes(store: Store) -> None:
+    """Dropping names what is there and what is not."""
+    await do(store, lambda tx: tx.set_timers([Timer(1, "join", "x"), Timer(1, "join", "y")]))
+    await do(store, lambda tx: tx.drop_timers([("join", "x"), ("join", "none")]))
+    await do(store, lambda tx: tx.drop_timers([]))
+
+    assert [timer.key for timer in await do(store, lambda tx: tx.due_timers(9))] == ["y"]

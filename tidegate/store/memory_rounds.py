@@ -1,0 +1,47 @@
+"""The keys that patterns wait for, in memory: the rules of `sql_rounds`, in the plainest Python."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tidegate.store.memory_state import State
+from tidegate.store.records import StoredEvent
+from triggers.gather import Waiting
+from triggers.round import Phase, Round, RoundName, ordered
+
+
+class RoundsMemory:
+    """Methods of `Tx` about the keys that patterns wait for."""
+
+    state: State
+
+    def lock_rounds(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
+        rounds = self.state.rounds
+        return {name: rounds.get(name, Round(name=name)) for name in wanted if wait or name in rounds}
+
+    def put_rounds(self, rounds: Sequence[Round], before: Mapping[RoundName, Round]) -> None:
+        for state in rounds:
+            if state.phase is Phase.NEW:
+                self.state.rounds.pop(state.name, None)
+            else:
+                self.state.rounds[state.name] = replace(state, held=ordered(state.held))
+
+    def put_waiting(self, waiting: Sequence[Waiting]) -> None:
+        for one in waiting:
+            old = self.state.decisions.get(one.decision.uid)
+            events = () if old is None else tuple(event for event in old.events if event not in one.removed)
+            self.state.decisions[one.decision.uid] = replace(one.decision, events=(*events, *one.added))
+
+    def get_events(self, uids: Sequence[str]) -> Mapping[str, StoredEvent]:
+        return {uid: self.state.events[uid] for uid in uids if uid in self.state.events}
+
+    def get_spans(self, uids: Sequence[str]) -> Mapping[str, str]:
+        stored = self.get_events(uids)
+        return {uid: one.span for uid, one in stored.items() if one.span is not None}
+
+
+def prune_rounds(state: State, before: int, limit: int) -> int:
+    """Forget keys that are done with and whose time of being remembered has ended."""
+    go = [name for name, one in state.rounds.items() if one.phase is not Phase.OPEN and one.due < before][:limit]
+    for name in go:
+        del state.rounds[name]
+    return len(go)
