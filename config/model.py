@@ -43,13 +43,17 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of the service. Bytes and counts; `backlog` is how many batches may wait for a commit before 429."""
+    """Bounds of the service. Bytes and counts; `backlog` is how many batches may wait for a commit before 429.
+
+    `waiting_runs` is how many runs may be queued before sensors stop reading.
+    """
 
     body: int = 1024 * 1024
     inline: int = 256 * 1024
     header_bytes: int = 32 * 1024
     backlog: int = 10_000
     backlog_bytes: int = 256 * 1024 * 1024
+    waiting_runs: int = 100_000
     read_timeout: float = 30.0
     workers: int = 2
 

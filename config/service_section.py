@@ -82,6 +82,7 @@ class LimitsOptions(Options):
     header_bytes: Annotated[Size, Field(ge=1024, le=1024 * 1024)] = _LIMITS.header_bytes
     backlog: int = Field(default=_LIMITS.backlog, ge=1)
     backlog_bytes: Annotated[Size, Field(ge=1024)] = _LIMITS.backlog_bytes
+    waiting_runs: int = Field(default=_LIMITS.waiting_runs, ge=1)
     read_timeout: Annotated[Duration, Field(gt=0)] = _LIMITS.read_timeout
     workers: int = Field(default=_LIMITS.workers, ge=1, le=256)
 

@@ -28,6 +28,7 @@ WORDS = {
     "service.limits.inline": "content up to this size stands in the event's row, larger in `blobs`",
     "service.limits.header_bytes": "all headers of a request together",
     "service.limits.backlog": "batches that may wait for a commit before 429",
+    "service.limits.waiting_runs": "runs that may be queued before sensors that read stop reading",
     "service.limits.backlog_bytes": "bytes that may wait for a commit before 429",
     "service.limits.read_timeout": "how long a sender may take for a request",
     "service.limits.workers": "processes for Python tasks",

@@ -130,7 +130,7 @@ class HealthKeeper:
         self._last_success = self._clock.now()
         self._failures = 0
         if trouble is None:
-            if self._state != "healthy":
+            if self._state != "healthy" or self._reason:
                 self.enter("healthy")
         elif self._state != "unhealthy" or self._reason != trouble:
             self.enter("unhealthy", trouble)
@@ -144,6 +144,10 @@ class HealthKeeper:
             self.enter("unhealthy", reason)
         elif self._state == "starting":
             self._reason = reason
+
+    def explain(self, reason: str) -> None:
+        """Say something about the state as it is, until the next success or failure."""
+        self._reason = reason
 
     def enter(self, state: State, reason: str = "") -> None:
         """Change the state; tells the observer what is new."""

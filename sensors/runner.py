@@ -5,6 +5,8 @@ next read begins only after the batch before it is durable and acknowledged. A b
 and tried again, for ever or until a hard stop; it is never dropped. What was read and not made durable is read again
 after a restart, because its position was not stored.
 
+While more runs wait than the service is meant to hold it reads nothing, and stays connected.
+
 The loop waits with an exponential back-off and jitter after failures, replaces a connection that hangs, dead-letters
 what is unreadable, holds or drops while paused, and stops softly (the batch in hand is finished) or hard (by cancelling
 `run`).
@@ -15,7 +17,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sensors.audit import AuditReport, NotAuditable
 from sensors.batch import Batch, DeadLetter
@@ -44,6 +46,23 @@ class RunnerSettings:
     connect_timeout: float = 60.0
     close_timeout: float = 10.0
     patience: int = 2
+    under_pressure: float = 1.0
+
+
+class Pressure(Protocol):
+    """Says when nothing more is to be read, because what follows from events is behind."""
+
+    def reason(self) -> str:
+        """Return why, for people; empty when reading goes on. Never blocks."""
+        ...
+
+
+class NoPressure:
+    """Reading never has to wait."""
+
+    def reason(self) -> str:
+        """Return nothing."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,7 @@ class RunnerPorts:
     lookup: Lookup
     prefilter: Prefilter = field(default_factory=WantsAll)
     observer: RunnerObserver = field(default_factory=NoObserver)
+    pressure: Pressure = field(default_factory=NoPressure)
 
 
 class _Interrupted(Exception):
@@ -163,6 +183,10 @@ class SensorRunner:
             return
         if not self._connected:
             await self._connect()
+        if reason := self._ports.pressure.reason():
+            self._keeper.explain(reason)
+            await self._alarm.wait(self._settings.under_pressure)
+            return
         try:
             batch = await self._guard(self._sensor.read(), self._settings.hang, "read")
         except BadPayload as error:

@@ -26,6 +26,7 @@ from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
 from tidegate.pauses import PREFIX as PAUSES
+from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import KIND as RETENTION
@@ -143,7 +144,8 @@ async def _compose(
     refusals = Refusals()
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
-    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
+    pressure = Pressure(store, clock, config.limits.waiting_runs)
+    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, pressure), paused_sensors)
     instruments.lags(fleet.lags)
     parts = Parts(
         store=store,
@@ -164,6 +166,7 @@ async def _compose(
         ),
         paused=paused_triggers,
         settings=settings,
+        pressure=pressure,
     )
     service = Service(parts, config, version)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))

@@ -8,7 +8,7 @@ runs on untouched.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from sensors.health import PauseMode, RunnerObserver, SensorHealth
 from sensors.kind import SensorContext
 from sensors.ports import Inbox
 from sensors.push import PushGate
-from sensors.runner import RunnerPorts, SensorRunner
+from sensors.runner import NoPressure, Pressure, RunnerPorts, SensorRunner
 from sensors.sensor import PushSensor, Sensor
 from tidegate.api.webhooks import Endpoint, Webhooks
 from tidegate.event_view import rfc3339
@@ -42,6 +42,7 @@ class FleetPorts:
     observer: RunnerObserver
     clock: Clock
     compile: Compile
+    pressure: Pressure = field(default_factory=NoPressure)
 
 
 Common = tuple[str, Path, Mapping[str, Any]]  # what all sensors get of a configuration: name, base, connections
@@ -147,6 +148,7 @@ class Fleet:
             lookup=StoreLookup(self._ports.store, name),
             prefilter=RulesPrefilter(self._ports.rules, name),
             observer=self._ports.observer,
+            pressure=self._ports.pressure,
         )
         runner = SensorRunner(name, sensor, ports, self._ports.clock)
         pause = self._paused.get(name) or entry.options.paused

@@ -24,6 +24,7 @@ from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
 from tidegate.own_events import sensor_event
 from tidegate.pauses import Pauses
+from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import ArmRetention
@@ -64,6 +65,7 @@ class Parts:
     releases: Releases
     paused: Mapping[str, Paused]  # triggers that operators paused
     settings: Mapping[str, str]  # all that operators paused, as it is stored
+    pressure: Pressure
 
 
 class Service:
@@ -78,6 +80,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun()
         self._paused = dict(parts.paused)
@@ -92,6 +95,7 @@ class Service:
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
         self._follower = asyncio.create_task(self._pauses.follow(), name="pauses")
+        self._watcher = asyncio.create_task(parts.pressure.watch(), name="pressure")
         sweeping = sweep_values(parts.store, self._config.state_dir, parts.clock)
         self._sweeper = asyncio.create_task(sweeping, name="values")
         parts.dispatcher.start()
@@ -115,7 +119,7 @@ class Service:
     async def _end_loops(self) -> None:
         """End what runs beside the work: timers, sweeping, releases of held events."""
         self._parts.timers.stop()
-        for task in (self._sweeper, self._follower):
+        for task in (self._sweeper, self._follower, self._watcher):
             if task is not None:
                 task.cancel()
         await self._parts.releases.stop()

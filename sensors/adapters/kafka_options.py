@@ -92,8 +92,12 @@ class KafkaOptions(SensorOptions):
     instance: str | None = Field(
         None, min_length=1, max_length=249, description="static membership: a name of this process that no other has"
     )
-    isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
-    format: Literal["json", "text", "bytes", "cloudevents", "avro", "json-schema", "protobuf"] = "json"
+    isolation: Literal["read_committed", "read_uncommitted"] = Field(
+        "read_committed", description="whether records of transactions that were not committed are read"
+    )
+    format: Literal["json", "text", "bytes", "cloudevents", "avro", "json-schema", "protobuf"] = Field(
+        "json", description="what the values are; CloudEvents in binary and structured mode"
+    )
     schema_file: str | None = Field(
         None, alias="schema", description="a JSON Schema that every record must keep, with `format: json`"
     )
@@ -104,7 +108,7 @@ class KafkaOptions(SensorOptions):
     max_record: Size = Field(1 << 20, ge=1, le=64 << 20, description="larger records become dead letters")
     headers: tuple[str, ...] | None = Field(None, description="record headers to keep; all but secrets by default")
     tls: Tls | bool = Field(False, description="true, or certificates: {ca, cert, key, check_hostname}")
-    sasl: Sasl | None = None
+    sasl: Sasl | None = Field(None, description="who we are: {mechanism, username, password}, or oauth")
     session_timeout: Duration = Field(10.0, ge=1, le=1800, description="how long a silent process keeps its partitions")
     max_records: int = Field(4000, ge=1, le=100_000, description="records in one transaction, at most")
 
