@@ -44,7 +44,6 @@ class Harvest:
     events: list[Event] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    records: int = 0
     bytes: int = 0
 
     def count(self, outcome: str, n: int = 1) -> None:
