@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = ("webhook", "latency", "runs", "triggers", "memory", "listing")
+NAMES = ("webhook", "latency", "runs", "triggers", "memory", "listing", "kafka")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=(*NAMES, "all"))
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     parser.add_argument("--objects", type=int, default=None, help="of listing: how many, instead of a million")
+    parser.add_argument("--records", type=int, default=None, help="of kafka: how many, instead of 200,000")
     given = parser.parse_args(arguments)
     names = NAMES if given.name == "all" else (given.name,)
     found: dict[str, Mapping[str, Any]] = {}
     for name in names:
         more = {"objects": given.objects} if name == "listing" and given.objects else {}
+        if name == "kafka" and given.records:
+            more = {"records": given.records}
         found[name] = importlib.import_module(f"benchmarks.{name}").measure(**more)
         if not given.json:
             _show(name, found[name])

@@ -95,11 +95,12 @@ class Batch:
     `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
     seen objects to erase. `actions` are kept for events of this batch that are new, and dropped with those that are
     not; one of an event that is not in the batch is kept only with `when` `now`. `actions_done` are uids of actions to
-    forget. A batch is stale as a whole when one of its `fences` is. `unwanted` are exact numbers of records that no
-    filter let through, by counter and configuration (`sensors.ports.Sieve`). `dedup_for` is how long the ids are
-    remembered, in seconds; None means for ever. `ack` is awaited after the commit; when it fails the source redelivers
-    and the ids drop the repeats. `reply` is of push sensors: what the sender is answered once the batch is durable;
-    None for the standard answer.
+    forget. A batch is stale as a whole when one of its `fences` is; then what is in `apart` is put instead: the same
+    once more, in pieces of which each is stale by itself. `unwanted` are exact numbers of records that no filter let
+    through, by counter and configuration (`sensors.ports.Sieve`). `dedup_for` is how long the ids are remembered, in
+    seconds; None means for ever. `ack` is awaited after the commit; when it fails the source redelivers and the ids
+    drop the repeats. `reply` is of push sensors: what the sender is answered once the batch is durable; None for the
+    standard answer.
     """
 
     events: Sequence[Event] = ()
@@ -115,6 +116,7 @@ class Batch:
     dedup_for: float | None = None
     ack: Callable[[], Awaitable[None]] = _no_ack
     reply: Reply | None = None
+    apart: "Sequence[Batch]" = ()
 
     @property
     def empty(self) -> bool:
@@ -130,3 +132,35 @@ class Batch:
             or self.actions
             or self.actions_done
         )
+
+
+def merged(pieces: Sequence[Batch]) -> Batch:
+    """Return one batch of several that share nothing; they stay at hand as its `apart`.
+
+    Memories and actions are not merged, for what has fences has none.
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    counts: dict[str, int] = {}
+    unwanted: dict[tuple[str, str], int] = {}
+    for piece in pieces:
+        for outcome, n in piece.counts.items():
+            counts[outcome] = counts.get(outcome, 0) + n
+        for name, n in piece.unwanted.items():
+            unwanted[name] = unwanted.get(name, 0) + n
+
+    async def ack() -> None:
+        for piece in pieces:
+            await piece.ack()
+
+    return Batch(
+        events=[event for piece in pieces for event in piece.events],
+        cursors=[cursor for piece in pieces for cursor in piece.cursors],
+        fences=[fence for piece in pieces for fence in piece.fences],
+        dead_letters=[letter for piece in pieces for letter in piece.dead_letters],
+        counts=counts,
+        unwanted=unwanted,
+        dedup_for=pieces[0].dedup_for,
+        ack=ack,
+        apart=tuple(pieces),
+    )

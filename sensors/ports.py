@@ -4,7 +4,7 @@
 takes ownership of shards. `Prefilter` lets a stream sensor skip what no trigger could match.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -151,14 +151,25 @@ class Record(Protocol):
 
 
 class Sieve(Protocol):
-    """The filters of one configuration, for the records of one batch. What it does not want, it counts."""
+    """The filters of one configuration, for the records of one batch.
+
+    Whoever asks says what became of the answer: records that are counted instead of stored are told by `refuse`.
+    """
 
     def wants(self, record: Record) -> bool:
-        """Return False only when the filter of no trigger matches; the record is then counted, exactly."""
+        """Return False only when the filter of no trigger matches. Counts nothing."""
+        ...
+
+    def quick(self, type: str) -> Callable[[Any], bool] | None:
+        """Return a look at parsed content alone that says False only where `wants` would; None where there is none."""
+        ...
+
+    def refuse(self, type: str, n: int = 1) -> None:
+        """Count records of a type that are not wanted and will not be stored, exactly."""
         ...
 
     def unwanted(self) -> Mapping[tuple[str, str], int]:
-        """Return how many records were not wanted, by counter and configuration, for `Batch.unwanted`."""
+        """Return how many records were refused, by counter and configuration, for `Batch.unwanted`."""
         ...
 
 
@@ -184,6 +195,12 @@ class WantsAll:
     def sieve(self) -> "WantsAll":
         """Return itself."""
         return self
+
+    def quick(self, type: str) -> None:
+        """There is no quick no."""
+
+    def refuse(self, type: str, n: int = 1) -> None:
+        """Count nothing."""
 
     def unwanted(self) -> Mapping[tuple[str, str], int]:
         """Return nothing."""

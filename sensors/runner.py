@@ -15,7 +15,7 @@ what is unreadable, holds or drops while paused, and stops softly (the batch in 
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -215,23 +215,36 @@ class SensorRunner:
         if self._keeper.pause == "drop" and batch.events:
             counts = dict(batch.counts)
             counts["dropped"] = counts.get("dropped", 0) + len(batch.events)
-            batch = replace(batch, events=(), counts=counts)
+            batch = replace(batch, events=(), counts=counts, apart=())
         if not batch.empty:
             stored = await self._put(batch)
             if stored.stale:
+                await self._put_apart(batch.apart)
                 raise NotConnected("another process has taken over this position; connecting again at the durable one")
             self._keeper.events += len(batch.events)
             self._ports.observer.on_batch(self.name, batch, stored)
-        try:
-            await batch.ack()
-        except Exception as error:  # noqa: BLE001 - the source redelivers, and the ids drop the repeats
-            self._keeper.errors += 1
-            self._ports.observer.on_error(self.name, error)
+        await self._ack(batch)
         self._failures = 0
         if self._keeper.pause == "drop":
             self._keeper.enter("paused", _DROPPING)
         else:
             self._keeper.succeeded(self._sensor.trouble() if isinstance(self._sensor, Troubled) else None)
+
+    async def _put_apart(self, batches: Sequence[Batch]) -> None:
+        """Store and acknowledge those of the batches that are still ours; the others are somebody else's by now."""
+        for batch in batches:
+            stored = await self._put(batch)
+            if not stored.stale:
+                self._keeper.events += len(batch.events)
+                self._ports.observer.on_batch(self.name, batch, stored)
+                await self._ack(batch)
+
+    async def _ack(self, batch: Batch) -> None:
+        try:
+            await batch.ack()
+        except Exception as error:  # noqa: BLE001 - the source redelivers, and the ids drop the repeats
+            self._keeper.errors += 1
+            self._ports.observer.on_error(self.name, error)
 
     async def _put(self, batch: Batch) -> Stored:
         tries = 0

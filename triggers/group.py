@@ -5,6 +5,7 @@ from typing import cast
 
 from triggers.index import FilterIndex
 from triggers.match import EVERYTHING, Predicate, relax
+from triggers.quick import Quick, any_of
 from triggers.rule import CompiledRule
 from triggers.view import Envelope, EventView
 
@@ -15,16 +16,19 @@ class Candidates:
     """The triggers of one sensor that a type of event concerns, with the indexes over their filters.
 
     `name` names them in counters (`SENSOR|TYPE`, `SENSOR|*` for types that no trigger names); `positions` are the
-    candidates in configured order; `size` is how many there are.
+    candidates in configured order; `size` is how many there are. `quick` looks at content alone and says no only when
+    no filter matches; None where there is no such look.
     """
 
-    __slots__ = ("_indexes", "name", "positions", "size")
+    __slots__ = ("_indexes", "name", "positions", "quick", "size")
 
     def __init__(self, name: str, positions: Sequence[int], indexes: Sequence[FilterIndex]) -> None:
         self.name = name
         self.positions = tuple(positions)
         self.size = len(self.positions)
         self._indexes = tuple(index for index in indexes if index.size)
+        looks = [index.quick for index in self._indexes]
+        self.quick: Quick | None = None if None in looks else any_of([look for look in looks if look is not None])
 
     def match(self, view: EventView) -> list[int]:
         """Return the positions of the triggers whose filter matches, ascending, each once. Raises Unreadable."""

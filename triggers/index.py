@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triggers.match import All, AnyOf, Atom, Getter, Not, Predicate, Test, compile_predicate
+from triggers.quick import Quick, hashed, quick_look
 from triggers.view import EventView
 
 _Key = tuple[str, str]  # (op, field)
@@ -27,7 +28,7 @@ class Entry:
 class FilterIndex:
     """An immutable index over (position, predicate). Positions may repeat (several sources of one trigger)."""
 
-    __slots__ = ("_always", "_exact", "_prefix", "_suffix", "size")
+    __slots__ = ("_always", "_exact", "_prefix", "_suffix", "quick", "size")
 
     def __init__(self, filters: Sequence[tuple[int, Predicate]]) -> None:
         self.size = len(filters)
@@ -50,10 +51,19 @@ class FilterIndex:
             for atom in conditions:
                 tables = exact if atom.op == "exact" else affixes[atom.op]
                 _, table = tables.setdefault(atom.field.text, (atom.field.get, {}))
-                table.setdefault(_hashed(atom.value) if atom.op == "exact" else atom.value, []).append(entry)
+                table.setdefault(hashed(atom.value) if atom.op == "exact" else atom.value, []).append(entry)
         self._exact = tuple(exact.values())
         self._prefix = _by_length(affixes["prefix"])
         self._suffix = _by_length(affixes["suffix"])
+        # A look at content alone that says no only when no filter matches; None: there is no such look.
+        self.quick: Quick | None = None
+        if not self._always:
+            self.quick = quick_look(
+                *(
+                    {field: table for field, (_, table) in tables.items()}
+                    for tables in (exact, affixes["prefix"], affixes["suffix"])
+                )
+            )
 
     def probe(self, view: EventView) -> list[Entry]:
         """Return the entries that could match, perhaps one twice. Raises Unreadable when the data cannot be read."""
@@ -61,7 +71,7 @@ class FilterIndex:
         for get, table in self._exact:
             value = get(view)
             if value is not None:
-                entries = table.get(_hashed(value))
+                entries = table.get(hashed(value))
                 if entries is not None:
                     found += entries
         for get, lengths, texts in self._prefix:
@@ -95,7 +105,7 @@ class FilterIndex:
         for get, table in self._exact:
             value = get(view)
             if value is not None:
-                for entry in table.get(_hashed(value), ()):
+                for entry in table.get(hashed(value), ()):
                     if entry.sure or entry.test(view):
                         return True
         if self._prefix or self._suffix:
@@ -104,14 +114,6 @@ class FilterIndex:
 
 
 _RANK = {"exact": 1, "prefix": 0, "suffix": 0}
-
-
-def _hashed(value: Any) -> Any:
-    """Return what stands for a value in a hash table: true is not 1, and what cannot be compared is nothing."""
-    kind = value.__class__
-    if kind is str or kind is int or kind is float:
-        return value
-    return (value,) if kind is bool else None
 
 
 def _by_length(
@@ -124,7 +126,7 @@ def _gather(predicate: Predicate, distinct: dict[_Key, set[Any]]) -> None:
     """Collect the distinct values that conditions compare a field with."""
     match predicate:
         case Atom(op, what, value):
-            distinct.setdefault((op, what.text), set()).add(_hashed(value))
+            distinct.setdefault((op, what.text), set()).add(hashed(value))
         case All(parts) | AnyOf(parts):
             for part in parts:
                 _gather(part, distinct)

@@ -172,20 +172,29 @@ def _data(segments: tuple[str, ...]) -> Getter:
 
         def field(view: EventView) -> Any:
             data = view.data()
-            return data.get(only) if data.__class__ is dict else _step(data, only)
+            return data.get(only) if data.__class__ is dict else step_into(data, only)
 
         return field
 
     def path(view: EventView) -> Any:
         value = view.data()
         for segment in segments:
-            value = value.get(segment) if value.__class__ is dict else _step(value, segment)
+            value = value.get(segment) if value.__class__ is dict else step_into(value, segment)
         return value
 
     return path
 
 
-def _step(value: Any, segment: str) -> Any:
+def content_path(field: str) -> tuple[str, ...] | None:
+    """Return the path into the data that a field's text names (the data itself: none); None when it names another."""
+    head, _, rest = field.partition(".")
+    if head != "data":
+        return None
+    return tuple(rest.split(".")) if rest else ()
+
+
+def step_into(value: Any, segment: str) -> Any:
+    """Return what stands at one segment of a path in a value that is no mapping: a list's element, else None."""
     if (
         value.__class__ is list
         and segment.isascii()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
 from triggers.group import Candidates, SensorRules
+from triggers.quick import NOTHING, Quick
 from triggers.template import moment_text
 from triggers.view import EventView
 
@@ -91,13 +92,19 @@ class Sieve:
             self._type = record.type
             self._candidates = self._group.candidates(record.type)
         candidates = cast("Candidates", self._candidates)
-        if not candidates.size:
-            return False
-        if candidates.matches(cast("EventView", view)):
-            return True
-        self._unwanted[candidates.name] = self._unwanted.get(candidates.name, 0) + 1
-        return False
+        return bool(candidates.size) and candidates.matches(cast("EventView", view))
+
+    def quick(self, type: str) -> Quick | None:
+        """Return a look at content that says False only for a record that is not wanted; None where there is none."""
+        return NOTHING if self._group is None else self._group.candidates(type).quick
+
+    def refuse(self, type: str, n: int = 1) -> None:
+        """Count records that are not wanted, as the evaluator counts events of which no filter lets one through."""
+        if self._group is not None and n:
+            candidates = self._group.candidates(type)
+            if candidates.size:
+                self._unwanted[candidates.name] = self._unwanted.get(candidates.name, 0) + n
 
     def unwanted(self) -> Mapping[tuple[str, str], int]:
-        """Return how many candidates were not wanted, by (counter, configuration)."""
+        """Return how many candidates were refused, by (counter, configuration)."""
         return {(name, self._config_hash): n for name, n in self._unwanted.items()}

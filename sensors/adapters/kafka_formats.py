@@ -27,12 +27,18 @@ class BadRecord(Exception):
 
 
 class Decoder(Protocol):
-    """Turns values into content. `content_type` is the events'."""
+    """Turns values into content.
+
+    `content_type` is the events'. A value that holds text which no rule may read holds both parts of `hostile`; None
+    where the bytes do not tell.
+    """
 
     content_type: str
+    hostile: tuple[bytes, bytes] | None
+    content: Callable[[bytes], Any]  # the content as expressions see it; raises BadRecord, or ValueError for `bad`
 
-    def content(self, value: bytes) -> Any:
-        """Return the content as expressions see it. Raises BadRecord."""
+    def bad(self, error: Exception) -> "BadRecord":
+        """Say what an error of `content` means."""
         ...
 
     def kept(self, value: bytes, content: Any) -> bytes:
@@ -44,19 +50,14 @@ class Json:
     """JSON, perhaps held against a schema: `check` raises BadRecord."""
 
     content_type = JSON
+    hostile: tuple[bytes, bytes] | None = (b"\\", b"\\u0000")
 
     def __init__(self, check: Callable[[Any], None] | None = None) -> None:
-        self._check = check
+        self.content: Callable[[bytes], Any] = orjson.loads if check is None else _checked(check)
 
-    def content(self, value: bytes) -> Any:
-        """Parse it."""
-        try:
-            content = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise BadRecord("undecodable", f"the value is no JSON: {error}") from error
-        if self._check is not None:
-            self._check(content)
-        return content
+    def bad(self, error: Exception) -> BadRecord:
+        """It is no JSON, or does not keep the schema."""
+        return error if isinstance(error, BadRecord) else BadRecord("undecodable", f"the value is no JSON: {error}")
 
     def kept(self, value: bytes, content: Any) -> bytes:
         """Keep the bytes as they came."""
@@ -64,17 +65,27 @@ class Json:
         return value
 
 
+def _checked(check: Callable[[Any], None]) -> Callable[[bytes], Any]:
+    def content(value: bytes) -> Any:
+        parsed = orjson.loads(value)
+        check(parsed)
+        return parsed
+
+    return content
+
+
 class Text:
     """UTF-8."""
 
     content_type = "text/plain; charset=utf-8"
+    hostile: tuple[bytes, bytes] | None = (b"\0", b"\0")
 
-    def content(self, value: bytes) -> Any:
-        """Decode it."""
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise BadRecord("undecodable", f"the value is not UTF-8: {error}") from error
+    def __init__(self) -> None:
+        self.content: Callable[[bytes], Any] = bytes.decode
+
+    def bad(self, error: Exception) -> BadRecord:
+        """It is no UTF-8."""
+        return BadRecord("undecodable", f"the value is not UTF-8: {error}")
 
     def kept(self, value: bytes, content: Any) -> bytes:
         """Keep the bytes as they came."""
@@ -85,10 +96,14 @@ class Bytes:
     """Whatever it is."""
 
     content_type = "application/octet-stream"
+    hostile: tuple[bytes, bytes] | None = None
 
-    def content(self, value: bytes) -> Any:
-        """Return it."""
-        return value
+    def __init__(self) -> None:
+        self.content: Callable[[bytes], Any] = bytes
+
+    def bad(self, error: Exception) -> BadRecord:
+        """There are no bad bytes."""
+        return BadRecord("undecodable", str(error))
 
     def kept(self, value: bytes, content: Any) -> bytes:
         """Keep it."""

@@ -39,12 +39,11 @@ class Raw(Protocol):
 
 @dataclass(slots=True)
 class Harvest:
-    """What one batch is made of; `counts` by outcome, `bytes` of the events' data."""
+    """What one batch is made of; `counts` by outcome, `bytes` of what events and dead letters keep."""
 
     events: list[Event] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    records: int = 0
     bytes: int = 0
 
     def count(self, outcome: str, n: int = 1) -> None:
@@ -160,8 +159,9 @@ class RecordReader:
         if self._decoder is None:
             self._read_clouds(records, incarnation, sieve, now, into)
             return
-        decoder, wants, shown, most = self._decoder, sieve.wants, self._shown, self._max
-        content_of = decoder.content
+        decoder, wants, quick, shown, most = self._decoder, sieve.wants, sieve.quick(TYPE), self._shown, self._max
+        content_of, judged = decoder.content, decoder.hostile is not None
+        mark, hostile = decoder.hostile or (b"", b"")
         shown.incarnation = incarnation
         unmatched = 0
         for raw in records:
@@ -173,11 +173,23 @@ class RecordReader:
                     raise _too_large(len(value), most)
                 else:
                     content = content_of(value)
-                shown.raw, shown.content = raw, content
-                # What may hold a NUL is judged as an event: then it is an error that people see.
-                if not wants(shown) and (value is None or _NUL not in value):
-                    unmatched += 1
-                    continue
+            except (BadRecord, ValueError) as error:
+                self._bury(raw, decoder.bad(error), into)
+                continue
+            # What may hold a NUL is judged as an event, whatever filters say: then it is an error that people see.
+            # The first mark is one byte, for which most values are searched much faster than for the second.
+            if (
+                quick is not None
+                and not quick(content)
+                and not (judged and value and mark in value and hostile in value)
+            ):
+                unmatched += 1
+                continue
+            shown.raw, shown.content = raw, content
+            if not wants(shown) and not (judged and value and mark in value and hostile in value):
+                unmatched += 1
+                continue
+            try:
                 kept = None if value is None else decoder.kept(value, content)
             except BadRecord as bad:
                 self._bury(raw, bad, into)
@@ -185,6 +197,7 @@ class RecordReader:
             into.events.append(self._event(raw, shown, kept, decoder.content_type, now))
             into.bytes += 0 if kept is None else len(kept)
         if unmatched:
+            sieve.refuse(TYPE, unmatched)
             into.count("unmatched", unmatched)
 
     def _read_clouds(self, records: Iterable[Raw], incarnation: int, sieve: Sieve, now: int, into: Harvest) -> None:
@@ -199,7 +212,8 @@ class RecordReader:
                 self._bury(raw, bad, into)
                 continue
             shown.raw, shown.cloud, shown.content = raw, cloud, cloud.content
-            if not sieve.wants(shown) and _NUL not in (raw.value or b""):
+            if not sieve.wants(shown) and not (raw.value and (_NUL in raw.value or b"\0" in raw.value)):
+                sieve.refuse(shown.type)
                 into.count("unmatched")
                 continue
             data = cloud.envelope.data
@@ -251,6 +265,7 @@ class RecordReader:
 
     def _bury(self, raw: Raw, bad: BadRecord, into: Harvest) -> None:
         into.count("dead")
+        into.bytes += min(len(raw.value or b""), self._max)
         into.letters.append(
             DeadLetter(
                 bad.reason,

@@ -46,6 +46,7 @@ class Schemas:
     """The decoders of one sensor. Implements `kafka_formats.Decoder` for what `prepare` has fetched."""
 
     content_type = JSON
+    hostile: tuple[bytes, bytes] | None = None
 
     def __init__(self, options: KafkaOptions, registry: Registry, base: Path) -> None:
         """Raise ValueError when the extra is missing."""
@@ -58,6 +59,7 @@ class Schemas:
         self._base = base
         self._client: Any = None
         self._known: dict[int, Decode | BadRecord] = {}
+        self.content: Callable[[bytes], Any] = self._content
 
     # -- fetching -----------------------------------------------------------------------------------------------------
     async def prepare(self, records: Iterable[Valued]) -> None:
@@ -115,7 +117,11 @@ class Schemas:
         return AsyncSchemaRegistryClient(given)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
-    def content(self, value: bytes) -> Any:
+    def bad(self, error: Exception) -> BadRecord:
+        """Say why a value has no content."""
+        return error if isinstance(error, BadRecord) else BadRecord("undecodable", str(error))
+
+    def _content(self, value: bytes) -> Any:
         """Decode a framed value. Raises BadRecord."""
         number = _number(value)
         if number is None:

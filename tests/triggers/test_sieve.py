@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,9 +111,13 @@ def test_the_sieve_agrees_with_the_evaluator(
         event = record.event(f"evt_{n:026}")
         alone = rules.plan([event], 2, {}, lambda prefix: f"{prefix}{0:026}")
         wanted = sieve.wants(record)
+        look = sieve.quick(record.type)
         assert wanted is bool(alone.intents)
+        assert look is None or look(record.value) or not wanted
         if wanted:
             stored.append(event)
+        else:
+            sieve.refuse(record.type)
 
     def filtered(counts: Mapping[tuple[str, str, str], int]) -> dict[str, int]:
         kinds: dict[str, dict[tuple[str, str], int]] = {}
@@ -143,5 +148,43 @@ def test_without_triggers_nothing_is_wanted() -> None:
     """Records of a sensor that nobody listens to are not wanted, and no trigger's count moves."""
     sieve = _rules([{"exact": {"data.x": 1}}]).sieve("elsewhere")
 
+    sieve.refuse("kafka.record")
+
     assert not sieve.wants(_Record({"x": 1}))
+    assert sieve.quick("kafka.record")({"x": 1}) is False  # type: ignore[misc]
     assert sieve.unwanted() == {}
+
+
+_OTHER = [f"other-{n}" for n in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("filters", "no", "maybe"),
+    [
+        pytest.param(
+            [{"exact": {"data.x": "a"}}], [{"x": "b"}, {}, [], None, "a", {"x": ["a"]}], [{"x": "a"}], id="exact"
+        ),
+        pytest.param([{"exact": {"data.x": True}}], [{"x": 1}, {"x": "true"}], [{"x": True}], id="true is not one"),
+        pytest.param([{"exact": {"data.a.b": 1}}], [{"a": 1}, {"a": {"b": "1"}}], [{"a": {"b": 1.0}}], id="deep"),
+        pytest.param([{"exact": {"data.a.1": "x"}}], [{"a": ["x"]}], [{"a": ["y", "x"]}], id="into lists"),
+        pytest.param([{"prefix": {"data.x": "ab"}}], [{"x": "a"}, {"x": 1}], [{"x": "abc"}], id="prefix"),
+        pytest.param([{"suffix": {"data.x": w}} for w in _OTHER], [{"x": "other-"}], [{"x": "no other-19"}], id="many"),
+        pytest.param(
+            [{"prefix": {"data.x": w}} for w in _OTHER], [{"x": "other-"}], [{"x": "other-7!"}], id="many starts"
+        ),
+        pytest.param([{"exact": {"data.x": "a"}}, {"prefix": {"data.y": "b"}}], [{"x": "b"}], [{"y": "b"}], id="two"),
+    ],
+)
+def test_a_quick_look_tells_content_apart(filters: list[Any], no: list[Any], maybe: list[Any]) -> None:
+    """A look at content alone says no for what no filter can match, and never for what one does."""
+    look = _rules(filters).sieve("s").quick("kafka.record")
+
+    assert look is not None
+    assert [look(content) for content in no] == [False] * len(no)
+    assert [look(content) for content in maybe] == [True] * len(maybe)
+
+
+@pytest.mark.parametrize("one", [None, {"not": {"exact": {"data.x": 1}}}, {"exact": {"subject": "a"}}])
+def test_a_filter_of_more_than_content_has_no_quick_look(one: Any) -> None:
+    """Where content alone cannot tell, there is no quick no: neither for other fields nor for filters that negate."""
+    assert _rules([{"exact": {"data.x": 1}}, one]).sieve("s").quick("kafka.record") is None
