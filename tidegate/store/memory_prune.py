@@ -6,6 +6,7 @@ from dataclasses import replace
 from pipelines.run import Run
 from tidegate.store import memory_actions
 from tidegate.store.graph import dataset_uid
+from tidegate.store.memory_alerts import prune_alerts
 from tidegate.store.memory_state import State
 
 
@@ -17,6 +18,7 @@ def prune(state: State, what: str, before: int, limit: int) -> int:
         "decisions": _decisions,
         "event_ids": _event_ids,
         "logs": _logs,
+        "alerts": prune_alerts,
     }
     if what not in ways:
         raise ValueError(f"nothing named {what!r} can be pruned; choose one of {', '.join(sorted(ways))}")
