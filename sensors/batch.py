@@ -74,6 +74,19 @@ class ObjectAction:
     tags: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What people should be told beside the events: that a set of objects is overdue, or that none is any more.
+
+    `about` names what it is about (a manifest), empty for the sensor as a whole; `since` is UTC microseconds.
+    """
+
+    what: Literal["set_overdue", "sets_in_time"]
+    about: str
+    detail: str
+    since: int
+
+
 async def _no_ack() -> None:
     """Acknowledge nothing: the source keeps no position of ours."""
 
@@ -85,8 +98,9 @@ class Batch:
     `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
     seen objects to erase. `actions` are kept for events of this batch that are new, and dropped with those that are
     not; one of an event that is not in the batch is kept only with `when` `now`. `actions_done` are uids of actions to
-    forget. `dedup_for` is how long the ids are remembered, in seconds; None means for ever. `ack` is
-    awaited after the commit; when it fails the source redelivers and the ids drop the repeats.
+    forget. `notices` are told to people, where anybody is to be told. `dedup_for` is how long the ids are remembered,
+    in seconds; None means for ever. `ack` is awaited after the commit; when it fails the source redelivers and the ids
+    drop the repeats.
     """
 
     events: Sequence[Event] = ()
@@ -97,6 +111,7 @@ class Batch:
     dead_letters: Sequence[DeadLetter] = ()
     actions: Sequence[ObjectAction] = ()
     actions_done: Sequence[str] = ()
+    notices: Sequence[Notice] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     dedup_for: float | None = None
     ack: Callable[[], Awaitable[None]] = _no_ack
@@ -113,4 +128,5 @@ class Batch:
             or self.counts
             or self.actions
             or self.actions_done
+            or self.notices
         )

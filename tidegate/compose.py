@@ -19,6 +19,7 @@ from pipelines.references import finder, resolved
 from pipelines.registry import load_registry
 from sensors.clock import SystemClock
 from sensors.uid import new_uid
+from tidegate.alerts.sender import AlertSender
 from tidegate.api.webhooks import Webhooks
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
@@ -117,7 +118,7 @@ async def _compose(
         version,
         holder,
         metrics=metrics,
-        base_url=f"http://{config.admin_listen or config.listen}",
+        base_url=config.base_url,
     )
     aftermath = Aftermath(tracing, instruments, clock)
     own = OwnEvents(rules, holder, config.name, fail_point, tracing.mint_root)
@@ -144,6 +145,8 @@ async def _compose(
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
     fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
+    alerts = AlertSender(store, rules, instruments, clock, agent=f"tidegate/{version}")
+    aftermath.alert = alerts.wake
     parts = Parts(
         store=store,
         rules=rules,
@@ -161,6 +164,8 @@ async def _compose(
         releases=Releases(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
+        alerts=alerts,
+        watch=watch,
         paused=paused_triggers,
         settings=settings,
     )

@@ -3,6 +3,7 @@
 Every write of a holder is conditional on the run's fence. What a change tells the world (`tidegate.run.…`,
 `tidegate.dataset.…`, `tidegate.check.…`) is written as an own event in the same transaction, and judged there, so that
 chained pipelines start exactly when the change is durable. Own events that no rule could match are counted, not stored.
+What people are to be told of it is written there too.
 """
 
 import logging
@@ -17,6 +18,8 @@ from pipelines.step import MAX_ERROR
 from sensors.event import OWN_SENSOR
 from sensors.w3c import child_of, new_root
 from tidegate.absorb import Facts, Incoming, MintRoot, absorb
+from tidegate.alerts.raising import raise_alerts
+from tidegate.alerts.sources import run_alerts
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.own_events import own_events
 from tidegate.rules import RulesInForce
@@ -91,6 +94,9 @@ class OwnEvents:
         if counts:
             tx.add_counts(self._shard, counts)
         absorb(tx, rules, incoming, self._shard, facts, self._fail_point, self._mint_root)
+        if rules.alerts.active:
+            alerts = [alert for change in changes for alert in run_alerts(rules.alerts, *change, now)]
+            facts.alerts += raise_alerts(tx, rules.alerts, alerts)
 
 
 class Claim:
