@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from config.model import AlertRoute
 from config.problems import Path, known_names
-from config.reading import Reading
+from config.reading import PLACEHOLDER, Reading
 from config.service_section import NAME, SECRET_KEY, Options
 from config.yaml import Items, Node, Scalar
 from pipelines.references import has_reference
@@ -53,7 +53,7 @@ def _one_or_many(value: Any) -> Any:
 
 
 def _target(value: str) -> str:
-    if _URL.fullmatch(value) is None:
+    if value != PLACEHOLDER and _URL.fullmatch(value) is None:
         raise ValueError("this is no URL; write one such as https://hooks.example.com/alerts or mailto://…")
     return value
 
@@ -175,7 +175,7 @@ def _check_targets(reading: Reading, path: Path, targets: Iterable[str]) -> None
     """Report targets that need what is not installed."""
     for url in targets:
         scheme = urlsplit(url).scheme.lower()
-        if scheme not in ("http", "https") and find_spec("apprise") is None:
+        if scheme not in ("", "http", "https") and find_spec("apprise") is None:
             reading.problem(
                 (*path, "to"),
                 f"`{scheme}://` needs the package apprise, which is not installed",

@@ -145,7 +145,7 @@ async def _compose(
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
     fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
-    alerts = AlertSender(store, rules, instruments, clock, agent=f"tidegate/{version}")
+    alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
     aftermath.alert = alerts.wake
     parts = Parts(
         store=store,

@@ -8,12 +8,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Self
 
 from tidegate.alerts.targets import Answer, Discretion, shown
 
 TIMEOUT = 25.0  # seconds; above the limits that apprise sets its sockets
 MISSING = "it needs the package apprise: install `tidegate[alerts]`"
+_ATTEMPT: ContextVar["_Heard | None"] = ContextVar("attempt", default=None)
 _TYPES = {"resolved": "success", "test": "info"}
 
 
@@ -81,14 +83,14 @@ class AppriseTarget:
 
 
 class _Heard(logging.Handler):
-    """What apprise logs in this thread, while the block lasts."""
+    """What apprise logs about one attempt, in whatever threads it works: they inherit the context."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.lines: list[str] = []
-        self._mine = threading.get_ident()
 
     def __enter__(self) -> Self:
+        _ATTEMPT.set(self)
         logger = logging.getLogger("apprise")
         logger.propagate = False
         logger.setLevel(logging.DEBUG)
@@ -100,5 +102,5 @@ class _Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         said = record.getMessage()
-        if record.thread == self._mine and (record.levelno >= logging.WARNING or "xception" in said or "rror" in said):
+        if _ATTEMPT.get() is self and (record.levelno >= logging.WARNING or "xception" in said or "rror" in said):
             self.lines.append(said)

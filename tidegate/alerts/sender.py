@@ -24,6 +24,7 @@ from tidegate.alerts.message import Place, trial_body
 from tidegate.alerts.planning import PlanAlerts, Planned
 from tidegate.alerts.raising import RaiseAlerts
 from tidegate.alerts.targets import Answer, Target, make_target
+from tidegate.failpoints import FailPoint, pass_by
 from tidegate.rules import RulesInForce
 from tidegate.store.alert_records import AlertMessage, Undelivered
 from tidegate.store.tx import ItemRefused, Store
@@ -58,6 +59,7 @@ class AlertSender:
         agent: str = "tidegate",
         make: MakeTarget = make_target,
         keep: KeepAttempts | None = None,
+        fail_point: FailPoint = pass_by,
     ) -> None:
         self._store = store
         self._rules = rules
@@ -65,6 +67,7 @@ class AlertSender:
         self._clock = clock
         self._agent = agent
         self._make = make
+        self._fail_point = fail_point
         self._plan = PlanAlerts(rules)
         self._claim = ClaimMessages()
         self._keep = keep or KeepAttempts(rules)
@@ -136,6 +139,8 @@ class AlertSender:
         await self._close_stale()
         planned = await self._store.submit(self._plan, None)
         self._count(planned)
+        if planned.messages:
+            self._fail_point("alerts.planned")
         free = AT_ONCE - len(self._sending)
         claimed: Sequence[AlertMessage] = await self._store.submit(self._claim, ClaimAsk(free)) if free > 0 else ()
         for message in claimed:
@@ -177,7 +182,9 @@ class AlertSender:
         name, answer = "", None
         if route is not None and message.target < len(route.to):
             target = self._target(route.to[message.target])
+            self._fail_point("alerts.before_send")
             name, answer = target.shown, await target.send(body)
+            self._fail_point("alerts.after_send")
         kept = await self._kept(Attempt(message, name, answer))
         self._tell_of(message, name, body, answer, kept)
 

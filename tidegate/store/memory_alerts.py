@@ -119,12 +119,12 @@ class MemoryAlerts:
         done = None if end.state == "pending" else self._now
         new = replace(old, state=end.state, next_at=end.next_at, error=end.error, done_at=done)
         self.state.alert_messages[end.message, end.target] = new
-        states = [one.state for (name, _), one in self.state.alert_messages.items() if name == end.message]
-        if "pending" not in states:
-            state = settled(states)
+        places = sorted(place for place in self.state.alert_messages if place[0] == end.message)
+        ends = [(self.state.alert_messages[place].state, self.state.alert_messages[place].error) for place in places]
+        if all(state != "pending" for state, _ in ends):
+            state, reason = settled(ends)
             for row in list(self.state.alerts.values()):
                 if row.message == end.message and row.state == "told":
-                    reason = "" if state == "sent" else end.error
                     self.state.alerts[row.uid] = replace(row, state=state, reason=reason)
         return True
 

@@ -168,11 +168,11 @@ class AlertsSql:
 
     def end_attempt(self, end: MessageEnd) -> bool:
         rows = self._s.select(
-            "SELECT target, state, attempts FROM alert_messages WHERE message = ? ORDER BY target FOR UPDATE",
+            "SELECT target, state, attempts, error FROM alert_messages WHERE message = ? ORDER BY target FOR UPDATE",
             end.message,
         )
-        states = {target: state for target, state, _ in rows}
-        attempts = {target: n for target, _, n in rows}
+        states = {row[0]: row[1] for row in rows}
+        attempts = {row[0]: row[2] for row in rows}
         if attempts.get(end.target) != end.attempts or states[end.target] != "pending":
             return False
         self._s.execute(
@@ -186,10 +186,12 @@ class AlertsSql:
         )
         states[end.target] = end.state
         if "pending" not in states.values():
+            errors = {row[0]: row[3] for row in rows} | {end.target: end.error}
+            state, reason = settled([(states[target], errors[target]) for target in sorted(states)])
             self._s.execute(
                 "UPDATE alerts SET state = ?, reason = ? WHERE message = ? AND state = 'told'",
-                settled(states.values()),
-                "" if settled(states.values()) == "sent" else end.error,
+                state,
+                reason,
                 end.message,
             )
         return True
@@ -291,10 +293,13 @@ def read_undelivered(session: Session) -> Sequence[Undelivered]:
     return [Undelivered(*row) for row in rows]
 
 
-def settled(states: Any) -> str:
-    """Return what became of an alert whose message went so to its targets."""
-    found = set(states)
-    return "failed" if "failed" in found else "sent" if "sent" in found else "suppressed"
+def settled(ends: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return what became of an alert whose message ended so (state, error) at its targets, and why."""
+    for state in ("failed", "sent"):
+        for found, error in ends:
+            if found == state:
+                return state, error
+    return "suppressed", ends[0][1]
 
 
 def shown(alert: AlertRow, messages: Sequence[AlertMessage]) -> Row:
