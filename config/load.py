@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import config
+from config.alerts_section import read_alerts
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -20,7 +21,6 @@ from config.sensors_section import emitted_types, read_sensors
 from config.service_section import (
     ServiceOptions,
     absolute_store,
-    read_alerts,
     read_connections,
     read_datasets,
     read_service,
@@ -110,6 +110,7 @@ def _sections(
         "name": service.name,
         "listen": service.listen,
         "admin_listen": service.admin_listen,
+        "url": service.url,
         "store": absolute_store(service.store, reading.base, state),
         "hash": digest(canonical(reading.root, 3), 64),
         "state_dir": state,

@@ -29,6 +29,7 @@ class Retention:
     events: float = 30 * 86_400.0
     runs: float = 90 * 86_400.0
     decisions: float = 7 * 86_400.0
+    alerts: float = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +70,32 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRoute:
+    """Whom to tell of what. `to` are URLs with secrets in them and stay out of the repr; times are in seconds.
+
+    `match` holds patterns by label (`tag`, `pipeline`, `sensor`, `trigger`, `dataset`), any of which must fit. At most
+    `limit` messages are made within `limit_per`; the other times are those of the options.
+    """
+
+    name: str
+    to: tuple[str, ...] = field(repr=False)
+    events: frozenset[str]
+    severity: str = "info"
+    match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    group_wait: float = 30.0
+    repeat_every: float = 4 * 3_600.0
+    limit: int = 20
+    limit_per: float = 600.0
+    retry_for: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
     """The whole configuration.
 
     `hash` names it in decisions, trigger events and runs. `base` is where relative paths start; `store` and `state_dir`
-    are absolute already. `store` may hold a password and stays out of the repr. `alerts` are the validated entries.
+    are absolute already. `store` may hold a password and stays out of the repr. `url` is where people reach console and
+    API (None: where it listens).
     """
 
     name: str
@@ -82,12 +104,13 @@ class ServiceConfig:
     store: str = field(repr=False)
     hash: str
     admin_listen: str | None = None
+    url: str | None = None
     sensors: Mapping[str, SensorEntry] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     pipelines: Mapping[str, PipelineDef] = field(default_factory=dict)
     datasets: Mapping[str, Any] = field(default_factory=dict)
     connections: Mapping[str, Any] = field(default_factory=dict)
-    alerts: Mapping[str, Any] = field(default_factory=dict)
+    alerts: Mapping[str, AlertRoute] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()  # what was read, watched for reload
     retention: Retention = field(default_factory=Retention)
@@ -96,3 +119,8 @@ class ServiceConfig:
     dispatch: Dispatch = field(default_factory=Dispatch)
     network_allow: tuple[str, ...] = ()
     state_dir: Path = Path(".tidegate")
+
+    @property
+    def base_url(self) -> str:
+        """Return where people reach console and API, without a slash at the end."""
+        return (self.url or f"http://{self.admin_listen or self.listen}").rstrip("/")

@@ -9,12 +9,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from config.alerts_section import AlertOptions
 from config.kinds import Kinds, by_name
 from config.patterns import RunOptions, SourceOptions
 from config.pipelines_section import PipelineOptions, TaskOptions
 from config.service_section import (
     NAME,
-    AlertOptions,
     ConnectionOptions,
     DatasetOptions,
     ServiceOptions,

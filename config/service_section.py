@@ -1,4 +1,4 @@
-"""The sections about the service itself: `service`, `telemetry`, `alerts`, `connections`, `datasets`, `defaults`.
+"""The sections about the service itself: `service`, `telemetry`, `connections`, `datasets`, `defaults`.
 
 Option models for YAML, and what becomes of them in the frozen ServiceConfig. Moments and durations are seconds, sizes
 bytes. What a later version will act on is refused here, so that nothing is silently without effect.
@@ -8,7 +8,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -72,6 +72,7 @@ class RetentionOptions(Options):
     events: Duration = _RETENTION.events
     runs: Duration = _RETENTION.runs
     decisions: Duration = _RETENTION.decisions
+    alerts: Duration = _RETENTION.alerts
 
 
 class LimitsOptions(Options):
@@ -108,6 +109,11 @@ class ServiceOptions(Options):
     name: str = Field(default="tidegate", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     listen: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:8080"
     admin_listen: Annotated[str, AfterValidator(listen_address)] | None = None
+    url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/?#]+[^\s?#]*$",
+        description="where people reach console and API, for links in alerts; by default the address listened on",
+    )
     store: Annotated[str, AfterValidator(store_url)] | None = None
     plugins: tuple[str, ...] = ()
     base: str = "."
@@ -131,29 +137,6 @@ class TelemetryOptions(Options):
     otlp: OtlpOptions | None = None
     sample: float = Field(default=1.0, ge=0.0, le=1.0)
     metrics_every: Annotated[Duration, Field(ge=1)] = 60.0
-
-
-AlertEvent = Literal[
-    "run_failed",
-    "run_late",
-    "check_failed",
-    "sensor_unhealthy",
-    "dataset_stale",
-    "dead_letter",
-    "event_refused",
-    "join_overdue",
-    "trigger_error",
-    "schedule_missed",
-    "resolved",
-]
-
-
-class AlertOptions(Options):
-    """One entry of `alerts`. `to` is a URL, or several."""
-
-    to: str | tuple[str, ...] = Field(description="a URL of whom to tell, such as ${env:ALERT_URL}")
-    events: tuple[AlertEvent, ...] = Field(min_length=1, description="a list of what to tell, such as [run_failed]")
-    match: Mapping[str, str] = Field(default_factory=dict)
 
 
 class DatasetOptions(Options):
@@ -206,12 +189,6 @@ def read_telemetry(reading: Reading) -> Telemetry:
         sample=options.sample,
         metrics_every=options.metrics_every,
     )
-
-
-def read_alerts(reading: Reading) -> dict[str, Any]:
-    """Read the section `alerts`: name -> `to`, `events`, `match`, as plain data."""
-    found = {name: reading.validate(AlertOptions, ("alerts", name)) for name in reading.table(("alerts",))}
-    return {name: options.model_dump() for name, options in found.items() if options is not None}
 
 
 def read_connections(reading: Reading) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def config_page() -> Iterator[str]:
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    from config import alerts_section as a
     from config import patterns as w
     from config import pipelines_section as p
     from config import service_section as s
@@ -63,7 +64,8 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "service.network", s.NetworkOptions
     yield "telemetry", s.TelemetryOptions
     yield "telemetry.otlp", s.OtlpOptions
-    yield "alerts.NAME", s.AlertOptions
+    yield "alerts.NAME", a.AlertOptions
+    yield "alerts.NAME.match", a.MatchOptions
     yield "connections.NAME", s.ConnectionOptions
     yield "datasets.NAME", s.DatasetOptions
     yield "triggers.NAME", t.TriggerOptions
@@ -230,6 +232,7 @@ def metrics_page() -> Iterator[str]:
     instruments = Instruments(cast("Any", kept))
     instruments.active_runs(dict)
     instruments.backlog(lambda: (0, 0))
+    instruments.alerts_undelivered(dict)
     instruments.process()
     yield "\n# Metrics\n"
     yield SECTIONS["metrics"]

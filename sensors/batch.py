@@ -84,6 +84,19 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What people should be told beside the events: that a set of objects is overdue, or that none is any more.
+
+    `about` names what it is about (a manifest), empty for the sensor as a whole; `since` is UTC microseconds.
+    """
+
+    what: Literal["set_overdue", "sets_in_time"]
+    about: str
+    detail: str
+    since: int
+
+
 async def _no_ack() -> None:
     """Acknowledge nothing: the source keeps no position of ours."""
 
@@ -95,12 +108,12 @@ class Batch:
     `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
     seen objects to erase. `actions` are kept for events of this batch that are new, and dropped with those that are
     not; one of an event that is not in the batch is kept only with `when` `now`. `actions_done` are uids of actions to
-    forget. A batch is stale as a whole when one of its `fences` is; then what is in `apart` is put instead: the same
-    once more, in pieces of which each is stale by itself. `unwanted` are exact numbers of records that no filter let
-    through, by counter and configuration (`sensors.ports.Sieve`). `dedup_for` is how long the ids are remembered, in
-    seconds; None means for ever. `ack` is awaited after the commit; when it fails the source redelivers and the ids
-    drop the repeats. `reply` is of push sensors: what the sender is answered once the batch is durable; None for the
-    standard answer.
+    forget. `notices` are told to people, where anybody is to be told. A batch is stale as a whole when one of its
+    `fences` is; then what is in `apart` is put instead: the same once more, in pieces of which each is stale by itself.
+    `unwanted` are exact numbers of records that no filter let through, by counter and configuration
+    (`sensors.ports.Sieve`). `dedup_for` is how long the ids are remembered, in seconds; None means for ever. `ack` is
+    awaited after the commit; when it fails the source redelivers and the ids drop the repeats. `reply` is of push
+    sensors: what the sender is answered once the batch is durable; None for the standard answer.
     """
 
     events: Sequence[Event] = ()
@@ -111,6 +124,7 @@ class Batch:
     dead_letters: Sequence[DeadLetter] = ()
     actions: Sequence[ObjectAction] = ()
     actions_done: Sequence[str] = ()
+    notices: Sequence[Notice] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     unwanted: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dedup_for: float | None = None
@@ -131,6 +145,7 @@ class Batch:
             or self.unwanted
             or self.actions
             or self.actions_done
+            or self.notices
         )
 
 

@@ -19,6 +19,8 @@ DECISION = "dec_"
 DEAD_LETTER = "ddl_"
 ACTION = "act_"
 REPLAY = "rpl_"
+ALERT = "alr_"
+ALERT_MESSAGE = "alm_"
 TOKEN = "tok_"  # noqa: S105 - the prefix of a uid
 
 

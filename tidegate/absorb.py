@@ -14,8 +14,10 @@ from pipelines.executor import plan_tasks
 from pipelines.run import Run, RunState, TaskRun
 from sensors.batch import DeadLetter
 from sensors.event import EMPTY, Event
-from sensors.uid import DEAD_LETTER, make_uid
+from sensors.uid import ALERT, DEAD_LETTER, make_uid
 from sensors.w3c import child_of, new_root
+from tidegate.alerts.raising import raise_alerts
+from tidegate.alerts.sources import letter_alerts, trigger_alerts
 from tidegate.failpoints import FailPoint
 from tidegate.joins import Met, meet
 from tidegate.rules import Rules
@@ -50,6 +52,7 @@ class Facts:
     cancelled: list[str] = field(default_factory=list)  # runs that ended while they waited, still to be told of
     alarms: list[Alarm] = field(default_factory=list)  # keys that are overdue, still to be told of
     duplicates: int = 0
+    alerts: int = 0  # rows of the outbox
     told: bool = False  # to those who project them
     known: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # contexts of events that were stored before
 
@@ -108,19 +111,21 @@ def absorb(
     facts.events.extend(stored)
     for item in incoming:
         facts.parents[item.event.uid] = item.parent
-    if dead:
-        tx.insert_dead_letters(
-            [
-                (uid(DEAD_LETTER), event.sensor, now, _dead_letter(event, dead[event.uid]))
-                for event in events
-                if event.uid in dead
-            ]
-        )
+    letters = [
+        (uid(DEAD_LETTER), event.sensor, now, _dead_letter(event, dead[event.uid]))
+        for event in events
+        if event.uid in dead
+    ]
+    if letters:
+        tx.insert_dead_letters(letters)
     counts: dict[CountKey, int] = dict(plan.counts)
     decisions = [*plan.decisions, *follow(sheet, rules.rules, plan, spans, counts)]
     if decisions:
         tx.insert_decisions(decisions)
         facts.decisions.extend(decisions)
+    if rules.alerts.active:
+        tell_judged(sheet, counts, decisions)
+        tell_letters(tx, rules, letters, facts)
     fail_point("ingest.decided")
     if counts:
         tx.add_counts(shard, counts)
@@ -158,6 +163,22 @@ def conclude(
         facts.known = {**facts.known, **met.spans}
     whole = replace(plan, intents=[*plan.intents, *met.intents])
     return [*met.decisions, *carry_out(sheet, whole, {**met.spans, **spans}, counts)]
+
+
+def tell_judged(sheet: Sheet, counts: Mapping[CountKey, int], decisions: Sequence[Decision]) -> None:
+    """Raise alerts of triggers that failed on events. Called while somebody is to be told."""
+    rules = sheet.rules.alerts
+    alerts = trigger_alerts(rules, counts, decisions, sheet.uid(ALERT), sheet.now)
+    sheet.facts.alerts += raise_alerts(sheet.tx, rules, alerts)
+
+
+def tell_letters(tx: Tx, rules: Rules, letters: Sequence[tuple[str, str, int, DeadLetter]], facts: Facts) -> None:
+    """Raise alerts of dead letters. Called while somebody is to be told."""
+    together: dict[str, list[tuple[str, DeadLetter]]] = {}
+    for uid, sensor, _, letter in letters:
+        together.setdefault(sensor, []).append((uid, letter))
+    for sensor, mine in together.items():
+        facts.alerts += raise_alerts(tx, rules.alerts, letter_alerts(rules.alerts, sensor, mine, tx.now()))
 
 
 def carry_out(sheet: Sheet, plan: Plan, spans: Mapping[str, str], counts: dict[CountKey, int]) -> Sequence[Decision]:

@@ -20,6 +20,7 @@ from pipelines.references import finder, resolved
 from pipelines.registry import load_registry
 from sensors.clock import SystemClock
 from sensors.uid import new_uid
+from tidegate.alerts.sender import AlertSender
 from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
 from tidegate.failpoints import FailPoint
@@ -123,7 +124,7 @@ async def _compose(
         version,
         holder,
         metrics=metrics,
-        base_url=f"http://{config.admin_listen or config.listen}",
+        base_url=config.base_url,
     )
     aftermath = Aftermath(tracing, instruments, clock)
     own = OwnEvents(rules, holder, config.name, fail_point, tracing.mint_root)
@@ -156,6 +157,8 @@ async def _compose(
     ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure)
     fleet = Fleet(ports, paused_sensors)
     instruments.lags(fleet.lags)
+    alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
+    aftermath.alert = alerts.wake
     parts = Parts(
         store=store,
         rules=rules,
@@ -174,6 +177,8 @@ async def _compose(
         releases=Releases(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
+        alerts=alerts,
+        watch=watch,
         paused=paused_triggers,
         settings=settings,
         pressure=pressure,

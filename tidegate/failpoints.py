@@ -27,6 +27,9 @@ POINTS = (
     "dispatch.after_start",
     "dispatch.before_advance",
     "dispatch.after_advance",
+    "alerts.planned",
+    "alerts.before_send",
+    "alerts.after_send",
 )
 
 

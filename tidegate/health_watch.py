@@ -6,7 +6,8 @@ event.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sensors.health import SensorHealth, State
 from tidegate.telemetry.instruments import Instruments
@@ -14,7 +15,8 @@ from tidegate.telemetry.observers import SensorObserver
 from tidegate.telemetry.tracing import Tracing
 
 _log = logging.getLogger("tidegate.sensors")
-TellHealth = Callable[[str, bool, str], Awaitable[None]]
+TellHealth = Callable[[str, bool, str], Coroutine[Any, Any, None]]
+_LAST = 2.0  # seconds that what is being told has when the service stops
 
 
 class HealthWatch(SensorObserver):
@@ -23,7 +25,7 @@ class HealthWatch(SensorObserver):
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
         self._tell: TellHealth | None = None
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: dict[str, asyncio.Task[None]] = {}
 
     def connect(self, tell: TellHealth) -> None:
         """Tell health changes through `tell` from now on."""
@@ -45,15 +47,31 @@ class HealthWatch(SensorObserver):
             )
 
     def on_health(self, sensor: str, healthy: bool, health: SensorHealth) -> None:
-        """Write the own event beside the work."""
+        """Write the own event beside the work; changes of one sensor are told in their order."""
         super().on_health(sensor, healthy, health)
         if self._tell is not None:
-            task = asyncio.ensure_future(self._tell(sensor, healthy, health.reason))
-            self._telling.add(task)
-            task.add_done_callback(self._told)
+            before = self._telling.get(sensor)
+            task = asyncio.ensure_future(self._after(before, self._tell(sensor, healthy, health.reason)))
+            self._telling[sensor] = task
+            task.add_done_callback(lambda done: self._told(sensor, done))
 
-    def _told(self, task: "asyncio.Task[None]") -> None:
-        self._telling.discard(task)
+    async def stop(self) -> None:
+        """End what is being told; called once no sensor runs any more. Waits a moment for what is under way."""
+        telling = list(self._telling.values())
+        if telling:
+            _, late = await asyncio.wait(telling, timeout=_LAST)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _after(self, before: "asyncio.Task[None] | None", telling: Coroutine[Any, Any, None]) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        await telling
+
+    def _told(self, sensor: str, task: "asyncio.Task[None]") -> None:
+        if self._telling.get(sensor) is task:
+            del self._telling[sensor]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a change of health could not be told: %s", error, exc_info=error, extra={"action": "own_event"})
 

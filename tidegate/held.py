@@ -15,7 +15,7 @@ from sensors.clock import Clock
 from sensors.ports import Unavailable
 from sensors.uid import DECISION
 from sensors.w3c import new_root
-from tidegate.absorb import Facts, MintRoot, Sheet, follow
+from tidegate.absorb import Facts, MintRoot, Sheet, follow, tell_judged
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.rules import Rules, RulesInForce
 from tidegate.runs import OwnEvents
@@ -101,6 +101,8 @@ class ReleaseHeld:
         tx.close_decisions([item.decision for item in held])
         tx.insert_decisions(decisions)
         facts.decisions.extend(decisions)
+        if rules.alerts.active:
+            tell_judged(sheet, counts, decisions)
         self._fail_point("ingest.decided")
         if counts:
             tx.add_counts(self._shard, counts)

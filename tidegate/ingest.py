@@ -9,31 +9,39 @@ after COMMIT.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sensors.batch import Batch, Cursor, ObjectAction
+from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction
 from sensors.event import Event
 from sensors.ports import Receipt, Stored
 from sensors.uid import DEAD_LETTER, new_uid
 from sensors.w3c import new_root
-from tidegate.absorb import Facts, Incoming, absorb
+from tidegate.absorb import Facts, Incoming, absorb, tell_letters
+from tidegate.alerts.alert import Alert
+from tidegate.alerts.raising import raise_alerts
+from tidegate.alerts.sources import notice_alerts
 from tidegate.failpoints import FailPoint, pass_by
-from tidegate.rules import RulesInForce
+from tidegate.rules import Rules, RulesInForce
 from tidegate.runs import OwnEvents
 from tidegate.salvage import letter_of, of_data, salvage, storable, unstorable
 from tidegate.store.records import CountKey, NewId
 from tidegate.store.tx import ItemRefused, Store, Tx
 from triggers.counting import CANDIDATES
 
+Letter = tuple[str, str, int, DeadLetter]
 _STALE = Stored((), stale=True)
 _NOTHING = Stored(())
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One batch of one sensor on its way in, with the context of the span that received it."""
+    """One batch of one sensor on its way in, with the context of the span that received it.
+
+    `alerts` are told of what the batch makes durable.
+    """
 
     sensor: str
     batch: Batch
     parent: str | None = None
+    alerts: Sequence[Alert] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +109,10 @@ class Ingest:
             self._own.tell(tx, facts)
         for index, item in enumerate(items):
             if index not in stale:
-                _write_positions(tx, item, now)
+                letters = _write_positions(tx, item, now)
                 _write_actions(tx, item, known)
+                if rules.alerts.active:
+                    _tell(tx, rules, item, letters, facts)
         if counts:
             tx.add_counts(self._shard, counts)
         return answers
@@ -171,15 +181,29 @@ def _stale(tx: Tx, items: Sequence[Delivery]) -> frozenset[int]:
     return frozenset(stale)
 
 
-def _write_positions(tx: Tx, item: Delivery, now: int) -> None:
-    """Move cursors and memories, keep dead letters: in the same transaction as the events they stand for."""
+def _tell(tx: Tx, rules: Rules, item: Delivery, letters: Sequence[Letter], facts: Facts) -> None:
+    """Raise alerts of what a delivery brought beside events."""
+    if letters:
+        tell_letters(tx, rules, letters, facts)
+    alerts = [*item.alerts, *notice_alerts(rules.alerts, item.sensor, item.batch.notices, tx.now())]
+    if alerts:
+        facts.alerts += raise_alerts(tx, rules.alerts, alerts)
+
+
+def _write_positions(tx: Tx, item: Delivery, now: int) -> Sequence[Letter]:
+    """Move cursors and memories, keep dead letters: in the same transaction as the events they stand for.
+
+    Returns the dead letters as they are kept.
+    """
     batch = item.batch
     if batch.seen or batch.forget:
         tx.put_seen(item.sensor, batch.seen, batch.forget)
-    if batch.dead_letters:
-        tx.insert_dead_letters([(new_uid(DEAD_LETTER, now), item.sensor, now, letter) for letter in batch.dead_letters])
+    letters = [(new_uid(DEAD_LETTER, now), item.sensor, now, letter) for letter in batch.dead_letters]
+    if letters:
+        tx.insert_dead_letters(letters)
     if batch.cursors:
         tx.put_cursors(item.sensor, batch.cursors)
+    return letters
 
 
 def _moved(batch: Batch, uids: Mapping[str, str]) -> list[ObjectAction]:
@@ -227,9 +251,13 @@ class StoreInbox:
                 raise
             return await self._put_salvaged(sensor, batch, parent)
 
-    async def _submit(self, sensor: str, batch: Batch, parent: str | None) -> Stored:
+    async def tell(self, sensor: str, batch: Batch, *alerts: Alert) -> None:
+        """Make a batch of the house's own durable, and with it what people are to be told."""
+        await self._submit(sensor, batch, None, alerts)
+
+    async def _submit(self, sensor: str, batch: Batch, parent: str | None, alerts: Sequence[Alert] = ()) -> Stored:
         weight = 256 + sum(len(event.data or b"") + 512 for event in batch.events) + 256 * len(batch.actions)
-        answer = await self._store.submit(self._ingest, Delivery(sensor, batch, parent), weight)
+        answer = await self._store.submit(self._ingest, Delivery(sensor, batch, parent, alerts), weight)
         self._fail_point("ingest.acked")
         facts = answer.facts
         if facts is not None and not facts.told:

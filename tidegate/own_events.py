@@ -99,7 +99,7 @@ def join_event(alarm: Alarm, service: str, now: int) -> Event:
         "since": told(verdict.since, "UTC"),
         "due": told(verdict.due, "UTC"),
         "reason": _readable(verdict.reason),
-        "alert": _alerts(alarm),
+        "alert": wants_alert(alarm),
     }
     of = f"/{verdict.events[0]}" if alarm.change == "late" else ""
     return Event(
@@ -117,7 +117,7 @@ def join_event(alarm: Alarm, service: str, now: int) -> Event:
     )
 
 
-def _alerts(alarm: Alarm) -> bool:
+def wants_alert(alarm: Alarm) -> bool:
     """Say whether somebody is to be told (`overdue: {alert: …}`, `late: alert`)."""
     pattern = alarm.rule.pattern
     return alarm.change != "overdue" or (

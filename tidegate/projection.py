@@ -1,6 +1,6 @@
 """What follows from durable facts, on the loop, after COMMIT.
 
-The dispatcher is woken, spans and metrics are handed over.
+The dispatcher is woken, people are told, spans and metrics are handed over.
 
 In flow the facts of one transaction; nothing flows back. Work comes first: runs are dispatched before anything is told.
 """
@@ -16,18 +16,21 @@ from tidegate.telemetry.tracing import Tracing
 
 
 class Aftermath:
-    """Told of every transaction's facts. `wake` and `cancelled` are connected once the dispatcher exists."""
+    """Told of every transaction's facts. `wake`, `cancelled` and `alert` are connected once those exist who act."""
 
     def __init__(self, tracing: Tracing, instruments: Instruments, clock: Clock) -> None:
         self._clock = clock
         self._tell = guarded(lambda facts: project(facts, tracing, instruments, clock.now(), facts.known))
         self.wake: Callable[[], None] = _nothing
         self.cancelled: Callable[[str, str], None] = _ignored
+        self.alert: Callable[[], None] = _nothing
 
     def __call__(self, facts: Facts) -> None:
         """Act on one transaction."""
         if facts.runs:
             self.wake()
+        if facts.alerts:
+            self.alert()
         for run, reason in facts.cancels:
             self.cancelled(run, reason)
         self._tell(facts)

@@ -18,10 +18,20 @@ Version = tuple[int, int, int]
 RECHECK = 2_000  # milliseconds after which files are looked at although nothing was heard of them
 
 
+async def _nobody(why: str) -> None:
+    """Tell nobody."""
+
+
 async def watch_config(
-    files: Sequence[Path], load: Callable[[], ServiceConfig], apply: Callable[[ServiceConfig], Awaitable[None]]
+    files: Sequence[Path],
+    load: Callable[[], ServiceConfig],
+    apply: Callable[[ServiceConfig], Awaitable[None]],
+    refused: Callable[[str], Awaitable[None]] = _nobody,
 ) -> None:
-    """Watch `files` until cancelled; editors that replace a file by renaming are seen as well."""
+    """Watch `files` until cancelled; editors that replace a file by renaming are seen as well.
+
+    `refused` is told why a change was refused; it must not raise.
+    """
     watched = await asyncio.to_thread(_resolved, files)
     current = ""
     seen = await asyncio.to_thread(_versions, watched)
@@ -39,12 +49,15 @@ async def watch_config(
             for problem in problems.problems:
                 _log.error("%s", problem, extra={"action": "reload_problem"})
             _log.error("the changed configuration was refused; the old one runs on", extra={"action": "reload_refused"})
+            more = f" (and {len(problems.problems) - 1} more problems)" if len(problems.problems) > 1 else ""
+            await refused(f"{problems.problems[0]}{more}")
         except Exception as error:  # noqa: BLE001 - a reload that fails must not stop the service
             _log.error(
                 "the changed configuration was refused: %s; the old one runs on",
                 error,
                 extra={"action": "reload_refused"},
             )
+            await refused(str(error) or type(error).__name__)
         else:
             current = config.hash
             watched = await asyncio.to_thread(_resolved, config.files)

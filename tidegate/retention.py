@@ -1,4 +1,4 @@
-"""Forgetting by age: events, decisions, runs and logs that are old and that nothing kept refers to.
+"""Forgetting by age: events, decisions, runs, logs and alerts that are old and that nothing kept refers to.
 
 Runs on a durable timer, so that of several replicas one does it. Each pass deletes a bounded number of rows and comes
 back at once while there is more, so that ingest never waits long behind it.
@@ -29,6 +29,7 @@ def prune(tx: Tx, retention: Retention) -> int:
         ("events", now - int(retention.events * 1e6)),
         ("event_ids", now),
         ("rounds", now),
+        ("alerts", now - int(retention.alerts * 1e6)),
     )
     return sum(tx.prune(what, before, _LIMIT) for what, before in ages)
 

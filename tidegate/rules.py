@@ -6,10 +6,11 @@ configuration.
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from config.model import ServiceConfig
 from pipelines.pipeline import PipelineDef, definition_hash, to_json
+from tidegate.alerts.routing import AlertRules, compile_alerts
 from triggers.evaluator import RuleSet
 from triggers.trigger import Paused
 
@@ -32,6 +33,7 @@ class Rules:
     concurrency: Mapping[str, int]
     config_hash: str
     paused: Mapping[str, Paused]
+    alerts: AlertRules = field(default_factory=AlertRules)
 
 
 class RulesInForce:
@@ -101,4 +103,4 @@ def compile_rules(config: ServiceConfig, paused: Mapping[str, Paused]) -> Rules:
     concurrency = {name: definition.concurrency for name, definition in config.pipelines.items()}
     configured = {name: trigger.paused for name, trigger in config.triggers.items() if trigger.paused is not None}
     rules = RuleSet(config.triggers, config_hash=config.hash, concurrency=concurrency)
-    return Rules(rules, pipelines, concurrency, config.hash, {**configured, **paused})
+    return Rules(rules, pipelines, concurrency, config.hash, {**configured, **paused}, compile_alerts(config))

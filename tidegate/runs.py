@@ -3,6 +3,7 @@
 Every write of a holder is conditional on the run's fence. What a change tells the world (`tidegate.run.…`,
 `tidegate.dataset.…`, `tidegate.check.…`) is written as an own event in the same transaction, and judged there, so that
 chained pipelines start exactly when the change is durable. Own events that no rule could match are counted, not stored.
+What people are to be told of it is written there too.
 """
 
 import logging
@@ -17,8 +18,10 @@ from pipelines.step import MAX_ERROR
 from sensors.event import OWN_SENSOR, Event
 from sensors.w3c import child_of, new_root
 from tidegate.absorb import Facts, Incoming, MintRoot, absorb
+from tidegate.alerts.raising import raise_alerts
+from tidegate.alerts.sources import join_alert, run_alerts
 from tidegate.failpoints import FailPoint, pass_by
-from tidegate.own_events import join_event, own_events
+from tidegate.own_events import join_event, own_events, wants_alert
 from tidegate.rules import RulesInForce
 from tidegate.store.records import ClaimAsk, ClaimedRow, CountKey, NewId, RunUpdate
 from tidegate.store.tx import Tx
@@ -72,8 +75,11 @@ class OwnEvents:
                 runs = tx.get_runs(uids)
                 self._write(tx, [(runs[uid], "cancelled", None) for uid in uids if uid in runs], facts)
             if alarms:
-                now = tx.now()
+                now, rules = tx.now(), self._rules.current.alerts
                 self._store(tx, [(join_event(alarm, self._service, now), None) for alarm in alarms], facts)
+                if rules.active:
+                    alerts = [join_alert(rules, alarm, now) for alarm in alarms if wants_alert(alarm)]
+                    facts.alerts += raise_alerts(tx, rules, alerts)
 
     def _write(self, tx: Tx, changes: Sequence[tuple[Run, str, RunStep | None]], facts: Facts) -> None:
         now = tx.now()
@@ -83,6 +89,10 @@ class OwnEvents:
             for event in own_events(run, change, step, self._service, now)
         ]
         self._store(tx, told, facts)
+        rules = self._rules.current.alerts
+        if rules.active:
+            alerts = [alert for change in changes for alert in run_alerts(rules, *change, now)]
+            facts.alerts += raise_alerts(tx, rules, alerts)
 
     def _store(self, tx: Tx, told: Sequence[tuple[Event, str | None]], facts: Facts) -> None:
         """Store and judge own events, each with the context above it; those that no rule could want are counted."""

@@ -131,4 +131,4 @@ def _on_signals(stop: asyncio.Event) -> None:
 
 async def _watch(config: ServiceConfig, load: Callable[[], ServiceConfig], service: Service) -> None:
     """Reload when a file of the configuration changed; an invalid one is refused, reported, and the old one runs on."""
-    await watch_config(config.files, load, service.reload)
+    await watch_config(config.files, load, service.reload, service.refused)

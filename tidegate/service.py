@@ -1,13 +1,13 @@
 """The running service: its parts, their order of start and stop, and what API and CLI may ask of it.
 
 Started parts are stopped in the opposite order: first the doors (nothing new is accepted), then the sensors (batches
-in hand become durable), then the dispatcher (attempts under way may end), then timers, engines, telemetry, and last
-the store.
+in hand become durable), then the dispatcher (attempts under way may end), then timers, alerts, engines, telemetry, and
+last the store.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,10 @@ from sensors.audit import AuditReport
 from sensors.batch import Batch
 from sensors.clock import Clock
 from sensors.ports import Unavailable
+from tidegate.alerts.sender import AlertSender, Tried
+from tidegate.alerts.sources import config_alert, health_alert
 from tidegate.fleet import Fleet
+from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
 from tidegate.join_timers import ArmPatterns
@@ -33,6 +36,7 @@ from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
 from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
+from tidegate.store.alert_records import Undelivered
 from tidegate.store.tx import Store
 from tidegate.telemetry.instruments import Instruments
 from tidegate.telemetry.model import shape_of
@@ -66,6 +70,8 @@ class Parts:
     refusals: Refusals
     clock: Clock
     releases: Releases
+    alerts: AlertSender
+    watch: HealthWatch
     paused: Mapping[str, Paused]  # triggers that operators paused
     settings: Mapping[str, str]  # all that operators paused, as it is stored
     pressure: Pressure
@@ -105,6 +111,7 @@ class Service:
                 name="sensor watch",
             ),
         ]
+        parts.alerts.start()
         parts.dispatcher.start()
         self._show_shapes()
         await parts.releases.start()
@@ -116,8 +123,10 @@ class Service:
         self._draining = True
         parts = self._parts
         await _ended("sensors", parts.fleet.stop(min(10.0, patience)))
+        await _ended("health", parts.watch.stop())
         await _ended("dispatcher", parts.dispatcher.stop(patience))
         await _ended("timers", self._end_loops())
+        await _ended("alerts", parts.alerts.stop())
         for name, engine in parts.engines.items():
             await _ended(f"engine {name}", engine.close())
         await _ended("telemetry", asyncio.to_thread(parts.tracing.close, 5.0))
@@ -161,6 +170,19 @@ class Service:
         await self._arm()
         await parts.fleet.change(change)
         await parts.releases.start()  # what triggers hold that were away or disabled for a while
+        parts.alerts.wake()
+        await self._tell_config(None)
+
+    async def refused(self, why: str) -> None:
+        """A changed configuration was refused: tell people, by the one in force."""
+        await self._tell_config(why)
+
+    async def _tell_config(self, refusal: str | None) -> None:
+        parts = self._parts
+        try:
+            await parts.alerts.tell(config_alert(parts.rules.current.alerts, refusal, parts.clock.now()))
+        except Unavailable as error:
+            _log.warning("nobody could be alerted of the configuration: %s", error, extra={"action": "alerts_failed"})
 
     async def _arm(self) -> None:
         """Set calendars going and begin silences; what the store cannot take now is armed at the next start."""
@@ -213,6 +235,10 @@ class Service:
         """Return each running sensor's health by name."""
         return self._parts.fleet.health()
 
+    def undelivered(self) -> Sequence[Undelivered]:
+        """Return what alerts could not be delivered so far, by route."""
+        return self._parts.alerts.undelivered
+
     def ready(self) -> tuple[bool, str]:
         """Say whether this process can durably accept, and if not, why."""
         if self._draining:
@@ -225,6 +251,10 @@ class Service:
     def metrics_text(self) -> str:
         """Return all metrics in the Prometheus text format."""
         return self._parts.instruments.metrics.render()
+
+    async def test_alert(self, route: str) -> Sequence[Tried]:
+        """Send a test message to every target of a route. KeyError for an unknown one."""
+        return await self._parts.alerts.test(route)
 
     # -- what the API asks for ---------------------------------------------------------------------------------------
     async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:
@@ -290,23 +320,31 @@ class Service:
 
     # -- own events of sensors ---------------------------------------------------------------------------------------
     async def tell_health(self, sensor: str, healthy: bool, reason: str) -> None:
-        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it.
+        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it, and the alert beside it.
 
-        A store that is away is no reason to fail.
+        While the store is away it is tried again: a sensor that is dead must not look alive afterwards.
         """
         now = self._parts.clock.now()
         event = sensor_event(sensor, "recovered" if healthy else "unhealthy", reason, self._config.name, now)
-        wanted = self._parts.rules.current.rules.wants(event.sensor, event.type, event.subject)
+        rules = self._parts.rules.current
+        wanted = rules.rules.wants(event.sensor, event.type, event.subject)
         batch = Batch(events=(event,), dedup_for=604_800.0) if wanted else Batch(counts={"unwatched": 1})
-        try:
-            await self._parts.inbox.put(event.sensor, batch)
-        except Unavailable as error:
-            _log.warning(
-                "the health of sensor %s could not be told as an event: %s",
-                sensor,
-                error,
-                extra={"action": "own_event"},
-            )
+        alert = health_alert(rules.alerts, sensor, healthy, reason, now)
+        while True:
+            try:
+                await self._parts.inbox.tell(event.sensor, batch, alert)
+            except Unavailable as error:
+                if self._draining:
+                    raise
+                _log.warning(
+                    "the health of sensor %s cannot be told now, and will be: %s",
+                    sensor,
+                    error,
+                    extra={"action": "own_event"},
+                )
+                await self._parts.clock.sleep(max(1.0, error.retry_after))
+            else:
+                return
 
 
 async def _ended(part: str, ending: Awaitable[object]) -> None:

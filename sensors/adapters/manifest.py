@@ -3,7 +3,8 @@
 In flow changes of files and manifests; out flow the memory of files (no event of their own), and one set for each
 version of a manifest. A manifest that waits for files is not remembered as seen: it stands in the cursor of the shard
 `sets`, since when, and a scan finds it again in any case. It is looked at again when the last of its missing files was
-seen, and at the interval. One that cannot be used is remembered and named as trouble until it changes.
+seen, and at the interval; one that is overdue is told of. One that cannot be used is remembered and named as trouble
+until it changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from sensors.adapters.manifest_text import Unreadable
 from sensors.adapters.marks import Marks
 from sensors.adapters.object_steps import CompleteSet, Judged, ObjectChange
 from sensors.adapters.objects import ObjectSource
+from sensors.adapters.overdue import Overdue
 from sensors.adapters.sets_state import Broken, Kept, from_cursors, to_cursor
 from sensors.batch import Cursor, SeenObject
 from sensors.clock import SECOND, Clock
@@ -53,6 +55,7 @@ class Manifests:
         self._min_size = min_size
         self._waiting: dict[str, Waiting] = {}  # longest known first
         self._broken = Broken()
+        self._overdue_ones = Overdue(within)
         self._kept: Mapping[str, Kept] = {}  # as it was stored last
         self._crowded = False
         self._review = 0.0
@@ -63,6 +66,7 @@ class Manifests:
         at = self._clock.monotonic()
         self._waiting = {key: Waiting(one.seen, one.what, one.since, at) for key, one in kept.items()}
         self._kept = kept
+        self._overdue_ones.take_up(self._waits(), self._clock.now())
         self._crowded = False
         self._review = at
 
@@ -101,13 +105,16 @@ class Manifests:
         for key in gone:
             self._waiting.pop(key, None)
         judged = self._concluded(verdicts, fresh, gone)
-        return Judged(ready, judged.sets, [*seen, *judged.seen], judged.cursors)
+        return Judged(ready, judged.sets, [*seen, *judged.seen], judged.cursors, judged.notices)
 
     def next_due(self) -> float | None:
         """Return when the next manifest is to be looked at."""
         dues = [wait.due for wait in self._waiting.values()]
         if self._broken.sentences:
             dues.append(self._review)
+        overdue = self._overdue_ones.next(self._waits())
+        if overdue is not None:
+            dues.append(self._clock.monotonic() + max(0, overdue - self._clock.now()) / SECOND)
         return min(dues, default=None)
 
     async def due(self, now: int) -> Judged:
@@ -183,7 +190,8 @@ class Manifests:
         cursors = (to_cursor(kept, self._broken),) if changed or kept != self._kept else ()
         self._kept = kept
         self._crowded &= len(self._waiting) >= MAX_WAITING
-        return Judged(sets=sets, seen=seen, cursors=cursors)
+        notices = self._overdue_ones.notices(self._waits(), self._clock.now(), self._late)
+        return Judged(sets=sets, seen=seen, cursors=cursors, notices=notices)
 
     def _keep(self, wait: Waiting) -> None:
         """Let a manifest wait on. One that does not fit is found again by the next scan, and then looked at."""
@@ -203,6 +211,9 @@ class Manifests:
         match = {**shared(self._pattern, [one.key for one in wait.members]), **(self._marks.match(key) or {})}
         return make_set(key, wait.change, wait.members, match)
 
+    def _waits(self) -> Iterable[tuple[str, int]]:
+        return ((key, wait.since) for key, wait in self._waiting.items())
+
     # -- sentences ----------------------------------------------------------------------------------------------------
     def _overdue(self) -> str | None:
         limit = self._clock.now() - round(self._within * SECOND)
@@ -211,8 +222,11 @@ class Manifests:
             return None
         first = min(overdue, key=lambda wait: wait.since)
         more = f" (and {len(overdue) - 1} more manifests are overdue)" if len(overdue) > 1 else ""
-        within = format_duration(self._within)
-        return f"{first.seen.key} is not complete within {within}: since {_time(first.since)} {_lack(first)}{more}"
+        return f"{self._late(first.seen.key)}{more}"
+
+    def _late(self, key: str) -> str:
+        wait, within = self._waiting[key], format_duration(self._within)
+        return f"{key} is not complete within {within}: since {_time(wait.since)} {_lack(wait)}"
 
     def _crowd(self) -> str | None:
         if not self._crowded:

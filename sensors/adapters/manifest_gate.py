@@ -119,6 +119,7 @@ class ManifestGate:
             sets=[*self._owed.sets, *judged.sets],
             seen=[*self._owed.seen, *seen],
             cursors=judged.cursors or self._owed.cursors,
+            notices=[*self._owed.notices, *judged.notices],
         )
         complete = {found.subject: found for found in self._owed.sets}
         self._opener.arrived = {key: frozenset(one.key for one in found.members) for key, found in complete.items()}
@@ -126,7 +127,7 @@ class ManifestGate:
         files = [change for change in changes if not self.marks(change.seen.key)]
         ready = await self._gate.passing(files, arrived, now)
         owed, self._owed = self._owed, Judged()
-        return Judged(ready=ready, seen=owed.seen, cursors=owed.cursors)
+        return Judged(ready=ready, seen=owed.seen, cursors=owed.cursors, notices=owed.notices)
 
 
 def _in(names: frozenset[str]) -> Opens:

@@ -18,7 +18,7 @@ from sensors.adapters.objects import SECOND, Hint, Listed, ObjectSource
 from sensors.adapters.position import Position
 from sensors.adapters.refusing import accepted, as_told, is_untold, letter_of, refused, with_content
 from sensors.adapters.together import AT_ONCE, at_once
-from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction, SeenObject
+from sensors.batch import Batch, Cursor, DeadLetter, Notice, ObjectAction, SeenObject
 from sensors.clock import Clock
 from sensors.errors import BadPayload
 from sensors.event import Event
@@ -255,7 +255,7 @@ class ObjectJudge:
         for complete in judged.sets:
             await self._tell_set(complete, made, now)
         cursors = [*judged.cursors, *(steps.inspector.cursors() if steps.inspector is not None else ())]
-        return _batch(made, cursors)
+        return _batch(made, cursors, judged.notices)
 
     async def _tell_set(self, complete: CompleteSet, made: _Made, now: int) -> None:
         """Turn a complete set into its event; one whose file breaks what is expected is refused as a whole."""
@@ -344,7 +344,7 @@ class ObjectJudge:
                 made.seen.append(SeenObject(key, listed.token, 0, ODD, now, now))
 
 
-def _batch(made: _Made, cursors: Sequence[Cursor] = ()) -> Batch:
+def _batch(made: _Made, cursors: Sequence[Cursor] = (), notices: Sequence[Notice] = ()) -> Batch:
     return Batch(
         events=made.events,
         seen=made.seen,
@@ -352,6 +352,7 @@ def _batch(made: _Made, cursors: Sequence[Cursor] = ()) -> Batch:
         actions=made.actions,
         counts=made.counts,
         cursors=cursors,
+        notices=notices,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sensors.adapters.objects import Listed
-from sensors.batch import Cursor, SeenObject
+from sensors.batch import Cursor, Notice, SeenObject
 from sensors.listing import Change
 
 ObjectChange = Change[Listed]
@@ -35,12 +35,16 @@ class CompleteSet:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a step made of changes. `seen` is memory without an event; `cursors` is the step's own durable state."""
+    """What a step made of changes.
+
+    `seen` is memory without an event; `cursors` is the step's own durable state; `notices` are for people.
+    """
 
     ready: Sequence[ObjectChange] = ()
     sets: Sequence[CompleteSet] = ()
     seen: Sequence[SeenObject] = ()
     cursors: Sequence[Cursor] = ()
+    notices: Sequence[Notice] = ()
 
 
 class Completeness(Protocol):

@@ -242,9 +242,10 @@ def test_the_other_sections(write: Write) -> None:
         environ={"URL": "https://alert.test/x"},
     )
 
-    assert config.alerts == {
-        "oncall": {"to": "https://alert.test/x", "events": ("run_failed", "resolved"), "match": {"severity": "error"}}
-    }
+    route = config.alerts["oncall"]
+    assert (route.to, route.severity, route.match) == (("https://alert.test/x",), "error", {})
+    assert route.events == {"run_failed", "resolved"}
+    assert "alert.test" not in repr(route)
     assert config.connections["wh"]["private_key"] == "key"
     assert config.datasets["daily"] == {"uri": "snowflake://org/analytics.daily", "connection": "wh", "tags": ()}
 
@@ -437,6 +438,7 @@ defaults: x
         "datasets.d.uri",
         "datasets.e.connection",
         "datasets.e.freshness",
+        "alerts.a.to",
         "alerts.a.events[0]",
         "telemetry",
         "defaults",

@@ -1,7 +1,7 @@
 """A house to knock at: the real store, rules, ingest and run writes, without sensors, engines or a dispatcher."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,14 @@ from sensors.kind import Emits, SensorKind, SensorOptions
 from sensors.ports import Unavailable
 from sensors.uid import EVENT, new_uid
 from tidegate.absorb import Facts
+from tidegate.alerts.sender import Tried
 from tidegate.ingest import Ingest, StoreInbox
 from tidegate.refusals import Refusals
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
 from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
+from tidegate.store.alert_records import Undelivered
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
 from triggers.trigger import Paused, RunRule, Source, Trigger
@@ -116,6 +118,8 @@ class FakeHouse:
             "landing": {"state": "healthy", "reason": "", "since": "2026-01-01T00:00:00Z", "last_success": None}
         }
         self.readiness = (True, "")
+        self.tests: dict[str, list[Tried]] = {}
+        self.not_delivered: list[Undelivered] = []
         own = OwnEvents(self.rules, "test", configuration.name)
         self._start_run, self._resume_run, cancel = StartRun(self.rules), ResumeRun(), Cancel(own)
         traits = {name: EngineTraits(survives=False, dedupes=False) for name in ("python", "http")}
@@ -153,6 +157,12 @@ class FakeHouse:
 
     async def pause_trigger(self, name: str, how: Literal["hold", "drop"] | None) -> None:
         self.rules.pause(name, None if how is None else Paused(how))
+
+    async def test_alert(self, route: str) -> Sequence[Tried]:
+        return self.tests[route]
+
+    def undelivered(self) -> Sequence[Undelivered]:
+        return self.not_delivered
 
     def sensor_health(self) -> Mapping[str, Mapping[str, Any]]:
         return self.health

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from tidegate.api import (
+    alerts_api,
     dead_letters,
     docs,
     events,
@@ -28,6 +29,19 @@ from tidegate.api.house import House
 from tidegate.api.stream import RunWatcher
 from tidegate.web import console
 
+_ROUTES = (
+    health,
+    events,
+    sensors_api,
+    triggers_api,
+    runs,
+    lineage,
+    dead_letters,
+    alerts_api,
+    stream,
+    tokens_api,
+    docs,
+)
 _DESCRIPTION = (
     "Everything has a `uid`. Lists page with an opaque `cursor`, newest first. Times are RFC 3339 in UTC. "
     "Errors are RFC 9457 problem details."
@@ -63,7 +77,7 @@ def create_app(house: House, *, auth: Auth, watcher: RunWatcher | None = None) -
     app.state.auth = auth
     problems.install(app)
     openapi.install(app)
-    for module in (health, events, sensors_api, triggers_api, runs, lineage, dead_letters, stream, tokens_api, docs):
+    for module in _ROUTES:
         app.include_router(module.router)
     app.include_router(console.router)
     app.add_middleware(Gate, auth=auth)

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse
 from tidegate.api.asking import HouseDep
 from tidegate.api.models_runs import Alive, Ready
 from tidegate.api.openapi import problems
+from tidegate.api.views_alerts import undelivered_row
 from tidegate.api.views_runs import health_view
 
 router = APIRouter(tags=["health"])
@@ -33,7 +34,8 @@ async def readyz(
         str | None, Query(description="Given (unless `false`): an unhealthy sensor fails it too.")
     ] = None,
 ) -> Ready:
-    """Fail only when this process cannot durably accept: store, schema, draining. Sensors are listed beside it."""
+    """Fail only when this process cannot durably accept: store, schema, draining. Sensors, and
+    alerts that could not be delivered, are listed beside it."""
     ready, reason = house.ready()
     health = {name: health_view(found, enabled=True) for name, found in house.sensor_health().items()}
     if strict is not None and strict.lower() not in ("false", "0", "no"):
@@ -44,7 +46,12 @@ async def readyz(
     if not ready:
         response.status_code = 503
         response.headers["Retry-After"] = "2"
-    return Ready(ready=ready, reason=reason if known or ready else "not ready", sensors=health if known else None)
+    return Ready(
+        ready=ready,
+        reason=reason if known or ready else "not ready",
+        sensors=health if known else None,
+        undelivered_alerts=[undelivered_row(one) for one in house.undelivered()] if known else None,
+    )
 
 
 @router.get(

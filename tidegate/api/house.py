@@ -4,15 +4,17 @@ Everything that is read comes from one snapshot of the store's reader; what is c
 happened when the call returns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from config.model import ServiceConfig
 from pipelines.run import Run
 from sensors.audit import AuditReport
+from tidegate.alerts.sender import Tried
 from tidegate.refusals import Refusals
 from tidegate.rules import RulesInForce
 from tidegate.start import StartAsk
+from tidegate.store.alert_records import Undelivered
 from tidegate.store.tx import Store
 
 PauseMode = Literal["hold", "drop"]
@@ -78,6 +80,14 @@ class House(Protocol):
 
     async def pause_trigger(self, name: str, how: PauseMode | None) -> None:
         """Pause a trigger, or let it go on (None); survives a restart. KeyError for an unknown one."""
+        ...
+
+    async def test_alert(self, route: str) -> Sequence[Tried]:
+        """Send a test message to every target of a route. KeyError for an unknown one."""
+        ...
+
+    def undelivered(self) -> Sequence[Undelivered]:
+        """Return what alerts could not be delivered so far, by route."""
         ...
 
     def sensor_health(self) -> Mapping[str, Mapping[str, Any]]:

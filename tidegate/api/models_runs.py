@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pipelines.run import RunState, TaskState
 from sensors.event import storable_text
 from tidegate.api.models import EventRow, Health, Model, Moment, Paged
+from tidegate.api.models_alerts import Undelivered
 
 
 def _storable(text: str) -> str:
@@ -251,11 +252,12 @@ class Alive(Model):
 
 
 class Ready(Model):
-    """Whether this process can durably accept. `sensors` is null for callers without a token."""
+    """Whether this process can durably accept. `sensors` and `undelivered_alerts` are null without a token."""
 
     ready: bool
     reason: str
     sensors: dict[str, Health] | None
+    undelivered_alerts: list[Undelivered] | None = Field(description="What alerts could not be delivered so far.")
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _STATES: Mapping[str, tuple[str, str]] = {
     "succeeded": ("✔", "green"),
     "healthy": ("●", "green"),
+    "sent": ("✔", "green"),
+    "suppressed": ("–", "dim"),
     "fired": ("✔", "green"),
     "failed": ("✖", "bold red"),
     "unhealthy": ("●", "bold red"),

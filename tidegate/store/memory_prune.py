@@ -6,6 +6,7 @@ from dataclasses import replace
 from pipelines.run import Run
 from tidegate.store import memory_actions
 from tidegate.store.graph import dataset_uid
+from tidegate.store.memory_alerts import prune_alerts
 from tidegate.store.memory_rounds import prune_rounds
 from tidegate.store.memory_state import State
 
@@ -19,6 +20,7 @@ def prune(state: State, what: str, before: int, limit: int) -> int:
         "event_ids": _event_ids,
         "logs": _logs,
         "rounds": prune_rounds,
+        "alerts": prune_alerts,
     }
     if what not in ways:
         raise ValueError(f"nothing named {what!r} can be pruned; choose one of {', '.join(sorted(ways))}")

@@ -8,7 +8,9 @@ from pipelines.run import DatasetWrite, Run, RunState, TaskRun
 from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
 from tidegate.store import memory_actions, pages
+from tidegate.store.alert_records import Undelivered
 from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
+from tidegate.store.memory_alerts import read_alerts, undelivered
 from tidegate.store.memory_state import State
 from tidegate.store.reader import Row
 from tidegate.store.records import CursorRow
@@ -54,6 +56,20 @@ class MemoryReader:
         mine = sorted((uid, action) for uid, (owner, action) in self._state.actions.items() if owner == sensor)
         found = {key: [action for _, action in mine if action.key == key] for key in keys}
         return {key: actions for key, actions in found.items() if actions}
+
+    def alerts(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        route: str | None = None,
+        kind: str | None = None,
+        state: str | None = None,
+    ) -> Page:
+        return read_alerts(self._state, limit, cursor, route, kind, state)
+
+    def undelivered(self) -> Sequence[Undelivered]:
+        return undelivered(self._state)
 
     def event(self, uid: str) -> Event | None:
         stored = self._state.events.get(uid)

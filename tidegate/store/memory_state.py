@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 
 from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, TaskRun
 from sensors.batch import DeadLetter, ObjectAction, SeenObject
+from tidegate.store.alert_records import AlertGroup, AlertMessage, AlertRow
 from tidegate.store.records import CountKey, CursorRow, StoredEvent, Timer
 from triggers.decision import Decision
 from triggers.ports import RunKeyName, RunKeyState
@@ -37,6 +38,9 @@ class State:
     settings: dict[str, str] = field(default_factory=dict)
     stubs: dict[str, tuple[str, int]] = field(default_factory=dict)  # uid -> (label, at)
     edges: dict[tuple[str, str], str] = field(default_factory=dict)
+    alerts: dict[str, AlertRow] = field(default_factory=dict)
+    alert_groups: dict[tuple[str, str], AlertGroup] = field(default_factory=dict)  # (route, key)
+    alert_messages: dict[tuple[str, int], AlertMessage] = field(default_factory=dict)  # (message, target)
     last: dict[str, int] = field(default_factory=dict)  # the last number given out, by table
 
     def copy(self) -> "State":

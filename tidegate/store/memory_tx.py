@@ -8,6 +8,7 @@ from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, Tas
 from sensors.batch import Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.event import storable_text
 from tidegate.store import memory_actions
+from tidegate.store.memory_alerts import MemoryAlerts
 from tidegate.store.memory_prune import prune
 from tidegate.store.memory_rounds import RoundsMemory
 from tidegate.store.memory_state import State
@@ -30,7 +31,7 @@ _DEFAULT_CONCURRENCY = 16
 _ACTIVE = (RunState.RUNNING, RunState.CANCELLING)
 
 
-class MemoryTx(RoundsMemory):
+class MemoryTx(RoundsMemory, MemoryAlerts):
     """`Tx` over a copy of the state."""
 
     def __init__(self, state: State, now: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pipelines.run import Run, TaskRun
 from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
+from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
 
 Row = Mapping[str, Any]
@@ -41,6 +42,22 @@ class Reader(Protocol):
 
     def open_actions(self, sensor: str, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
         """Return a sensor's actions on these keys, oldest first."""
+        ...
+
+    def alerts(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        route: str | None = None,
+        kind: str | None = None,
+        state: str | None = None,
+    ) -> tuple[Sequence[Row], str | None]:
+        """List alerts, each with its `deliveries`. `state` is `pending`, `sent`, `failed` or `suppressed`."""
+        ...
+
+    def undelivered(self) -> Sequence[Undelivered]:
+        """Return what could not be delivered so far, by route."""
         ...
 
     def event(self, uid: str) -> Event | None:

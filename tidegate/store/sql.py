@@ -2,6 +2,7 @@
 
 from tidegate.store.session import Session
 from tidegate.store.sql_actions import ActionsSql
+from tidegate.store.sql_alerts import AlertsSql
 from tidegate.store.sql_claim import ClaimMemory, ClaimSql
 from tidegate.store.sql_dispatch import DispatchSql, SmallSql
 from tidegate.store.sql_events import EventsSql
@@ -10,7 +11,7 @@ from tidegate.store.sql_rounds import RoundsSql
 from tidegate.store.sql_runs import RunsSql
 
 
-class SqlTx(EventsSql, ActionsSql, RunsSql, RoundsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
+class SqlTx(EventsSql, ActionsSql, AlertsSql, RunsSql, RoundsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
     """`Tx` over a session. Data of more than `inline` bytes goes to `blobs`."""
 
     def __init__(self, session: Session, inline: int) -> None:

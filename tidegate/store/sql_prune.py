@@ -13,6 +13,7 @@ from typing import Any
 from tidegate.store.graph import dataset_uid
 from tidegate.store.session import Session, insert, json_rows
 from tidegate.store.sql_actions import forget_events, forget_old, forget_runs
+from tidegate.store.sql_alerts import AlertsPrune
 from tidegate.store.sql_rounds import prune_rounds
 
 _LOOK = 20  # rows looked at per row that may go
@@ -29,7 +30,7 @@ class PruneMemory:
     at: dict[str, Sequence[Any]] = field(default_factory=dict)
 
 
-class PruneSql:
+class PruneSql(AlertsPrune):
     """The method of `Tx` that forgets."""
 
     _s: Session
@@ -43,6 +44,7 @@ class PruneSql:
             "event_ids": self._prune_ids,
             "logs": self._prune_logs,
             "rounds": lambda before, limit: prune_rounds(self._s, before, limit),
+            "alerts": self._prune_alerts,
         }
         if what not in ways:
             raise ValueError(f"nothing named {what!r} can be pruned; choose one of {', '.join(sorted(ways))}")

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, TaskRun
 from sensors.batch import Cursor, DeadLetter, ObjectAction, SeenObject
+from tidegate.store.alert_port import AlertTx
 from tidegate.store.reader import Reader
 from tidegate.store.records import (
     ClaimAsk,
@@ -40,7 +41,7 @@ Item = TypeVar("Item", contravariant=True)  # noqa: PLC0105 - the item of a writ
 Result = TypeVar("Result", covariant=True)  # noqa: PLC0105
 
 
-class Tx(Protocol):
+class Tx(AlertTx, Protocol):
     """One open read-write transaction. All methods are synchronous and run on the writer thread."""
 
     def now(self) -> int:
@@ -227,9 +228,9 @@ class Tx(Protocol):
         ...
 
     def prune(self, what: str, before: int, limit: int) -> int:
-        """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs` older than `before`, or
-        of `rounds` that are done with and forgotten by then, that
-        nothing kept refers to; leaves lineage stubs. Actions go with their events and runs. Returns how many went."""
+        """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs`, `alerts` that are older than
+        `before` (of `rounds` those that are done with and forgotten by then), and that nothing kept refers to; leaves
+        lineage stubs. Actions go with their events and runs. Returns how many went."""
         ...
 
 

@@ -83,6 +83,18 @@ class Instruments:
         self._system_errors = metrics.counter(
             "cicd.system.errors", "Errors of the service itself.", "{error}", ("cicd.system.component", "error.type")
         )
+        self._alerts = metrics.counter(
+            "tidegate.alerts",
+            "Alerts by what became of them: sent, failed, suppressed.",
+            "{alert}",
+            ("alert.route", "alert.kind", "outcome"),
+        )
+        self._alert_attempts = metrics.counter(
+            "tidegate.alert.attempts",
+            "Attempts to deliver a message of alerts: taken, not_taken.",
+            "{attempt}",
+            ("alert.route", "outcome"),
+        )
         self._commits = metrics.histogram("tidegate.store.commit.duration", "Duration of group commits.", "s").labels()
         self._groups = metrics.histogram(
             "tidegate.store.commit.items", "Items per group commit.", "{item}", (), SIZE_BUCKETS
@@ -149,6 +161,24 @@ class Instruments:
     def system_error(self, component: str, error_type: str) -> None:
         """Something of the service itself failed (`store`, `dispatcher`, `ingest`, …)."""
         self._system_errors.labels(component, error_type).inc()
+
+    def alert(self, route: str, kind: str, outcome: str, n: int) -> None:
+        """So many alerts were sent, failed for good, or were suppressed."""
+        self._alerts.labels(route, kind, outcome).inc(n)
+
+    def alert_attempt(self, route: str, outcome: str) -> None:
+        """A target took a message, or did not."""
+        self._alert_attempts.labels(route, outcome).inc()
+
+    def alerts_undelivered(self, observe: Callable[[], Mapping[str, int]]) -> None:
+        """Name who knows how many messages could not be delivered so far, by route."""
+        self.metrics.observed_gauge(
+            "tidegate.alert.undelivered",
+            "Messages of alerts that were tried and not taken, and are tried again.",
+            "{message}",
+            ("alert.route",),
+            lambda: {(route,): n for route, n in observe().items()},
+        )
 
     def active_runs(self, observe: Callable[[], Mapping[str, int]]) -> None:
         """Name who knows how many runs this process holds, by pipeline."""

@@ -24,6 +24,7 @@ from tidegate.api.runs import read_logs, run_shown
 from tidegate.api.sensors_api import sensor_rows
 from tidegate.api.triggers_api import trigger_rows
 from tidegate.api.views import event_without_row
+from tidegate.api.views_alerts import alert_row
 from tidegate.api.views_runs import run_row
 from tidegate.store.reader import Reader
 from tidegate.web.html import page
@@ -31,6 +32,7 @@ from tidegate.web.pages import event_page, login_page, message_page, overview, r
 
 router = APIRouter(include_in_schema=False)
 _RECENT = 25
+_ALERTS = 10
 _LINEAGE = 200
 _LOG = 1000
 _DAY = {"Cache-Control": "public, max-age=300"}
@@ -42,10 +44,12 @@ def _now() -> int:
 
 @router.get("/")
 async def home(house: HouseDep) -> HTMLResponse:
-    """Show sensors, triggers and recent runs."""
+    """Show sensors, triggers, recent runs and alerts."""
     try:
         runs, dead = await house.store.read(_recent)
-        body = overview(await sensor_rows(house), await trigger_rows(house), runs, dead, _now())
+        found, _ = await house.store.read(lambda reader: reader.alerts(limit=_ALERTS))
+        alerts = [alert_row(row, house.rules.current.alerts) for row in found]
+        body = overview(await sensor_rows(house), await trigger_rows(house), runs, dead, _now(), alerts)
     except Unavailable:
         body = message_page("The store cannot answer now", "This page comes back by itself.")
         return page("Overview", body, status=503, service=house.config.name, live=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidegate.api.models import EventDetail, EventRow, SensorRow, TriggerRow
+from tidegate.api.models_alerts import AlertView
 from tidegate.api.models_runs import Lineage, LogPage, RunDetail, RunRow
 from tidegate.lineage_tree import grow
 from tidegate.web.html import Html, tag, text
@@ -20,8 +21,9 @@ def overview(
     runs: Sequence[tuple[RunRow, EventRow | None]],
     dead_letters: bool,
     now: int,
+    alerts: Sequence[AlertView] = (),
 ) -> Html:
-    """Build the first page: sensors, triggers, recent runs with their causing event."""
+    """Build the first page: sensors, triggers, recent runs with their causing event, and what people were told."""
     return tag("div")(
         tag("h2")("Sensors"),
         table(
@@ -71,7 +73,34 @@ def overview(
         tag("p", cls="error")("There are dead letters: ", tag("code")("tidegate dead-letters"), " shows them.")
         if dead_letters
         else Html(),
+        _alerts(alerts, now) if alerts else Html(),
     )
+
+
+def _alerts(alerts: Sequence[AlertView], now: int) -> Html:
+    return tag("div")(
+        tag("h2")("Alerts"),
+        table(
+            ("Route", "What", "About", "State", "Why", "When"),
+            [
+                (
+                    tight(tag("b")(alert.route)),
+                    tight(alert.kind.replace("_", " "), " ended" if alert.ends else ""),
+                    text(alert.subject),
+                    tag("td", cls="tight")(state(alert.state, _met(alert))),
+                    text(_short(alert.text)),
+                    tight(when(alert.at, now)),
+                )
+                for alert in alerts
+            ],
+            "",
+        ),
+    )
+
+
+def _met(alert: AlertView) -> str:
+    errors = [f"{one.target}: {one.error}" for one in alert.deliveries if one.error]
+    return alert.reason or "; ".join(errors)
 
 
 def _flag(trigger: TriggerRow) -> Html:

@@ -390,4 +390,58 @@ CREATE TABLE round_events (
  WITHOUT ROWID
 
 ;
-INSERT INTO alembic_version (version_num) VALUES ('0003');
+CREATE TABLE alerts (
+	uid TEXT NOT NULL, 
+	route TEXT NOT NULL, 
+	id TEXT NOT NULL, 
+	kind TEXT NOT NULL, 
+	severity TEXT NOT NULL, 
+	subject TEXT NOT NULL, 
+	grp TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	text TEXT NOT NULL, 
+	count BIGINT NOT NULL, 
+	ends BIGINT NOT NULL, 
+	labels TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	message TEXT, 
+	reason TEXT NOT NULL, 
+	PRIMARY KEY (uid)
+);
+CREATE UNIQUE INDEX ix_alerts_id ON alerts (route, id);
+CREATE INDEX ix_alerts_new ON alerts (route, uid) WHERE state = 'new';
+CREATE INDEX ix_alerts_gathered ON alerts (route, grp) WHERE state = 'gathered';
+CREATE INDEX ix_alerts_group ON alerts (grp) WHERE state = 'new';
+CREATE INDEX ix_alerts_message ON alerts (message) WHERE message IS NOT NULL;
+CREATE TABLE alert_groups (
+	route TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	kind TEXT NOT NULL, 
+	open BIGINT NOT NULL, 
+	last_at BIGINT NOT NULL, 
+	next_at BIGINT, 
+	state TEXT NOT NULL, 
+	PRIMARY KEY (route, "key")
+)
+ WITHOUT ROWID
+
+;
+CREATE INDEX ix_alert_groups_next ON alert_groups (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX ix_alert_groups_key ON alert_groups ("key") WHERE open = 1;
+CREATE TABLE alert_messages (
+	message TEXT NOT NULL, 
+	target BIGINT NOT NULL, 
+	route TEXT NOT NULL, 
+	grp TEXT NOT NULL, 
+	made_at BIGINT NOT NULL, 
+	body TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	attempts BIGINT NOT NULL, 
+	next_at BIGINT NOT NULL, 
+	error TEXT NOT NULL, 
+	done_at BIGINT, 
+	PRIMARY KEY (message, target)
+);
+CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
+CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
+INSERT INTO alembic_version (version_num) VALUES ('0004');
