@@ -173,9 +173,10 @@ class World:
                     return True
                 if self.faults.get(self._count + 1) == "crash":
                     del self.faults[self._count + 1]
+                    complete = watch.sensor.lag() is not None  # only memory was left to look through
                     await watch.sensor.read()  # what it brings is lost with the process
                     await watch.restart()
-                    return False
+                    return complete
                 await self._step(watch)
         except NotConnected:
             await watch.close()
