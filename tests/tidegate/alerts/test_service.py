@@ -229,3 +229,48 @@ async def _sent(gate: Running) -> None:
             if rows and all(row["state"] == "sent" for row in rows):
                 return
             await asyncio.sleep(0.05)
+
+
+JOIN = """
+service: {{name: svc, store: "sqlite:///store.db", dispatch: {{poll: 100ms}}}}
+alerts: {{oncall: {{to: "{to}", events: [join_overdue]}}}}
+sensors: {{hook: {{kind: webhook, path: /hooks/in, verify: none}}}}
+triggers:
+  pair:
+    join:
+      of:
+        a: {{sensor: hook, by: event.data.day, when: event.data.part == "a"}}
+        b: {{sensor: hook, by: event.data.day, when: event.data.part == "b"}}
+      within: 500ms
+    run: {{pipeline: p}}
+    overdue: {{alert: {alert}}}
+pipelines: {{p: {{engine: command, argv: ["true"]}}}}
+"""
+
+
+async def test_an_overdue_join_names_what_is_missing(tmp_path: Path, sink: Sink) -> None:
+    """A key that waited in vain is told with its name and the part that did not come."""
+    async with running(await load(tmp_path, JOIN.format(to=f"{sink.url}/hook", alert="true"))) as gate:
+        await gate.post("/hooks/in", b'{"day": "monday", "part": "a"}')
+        overdue = await got(sink, "join_overdue")
+
+    assert overdue["subject"] == "pair"
+    assert overdue["text"].startswith("monday: ")
+    assert "b" in overdue["text"].splitlines()[0].removeprefix("monday: ")
+
+
+async def test_a_join_may_be_overdue_in_silence(tmp_path: Path, sink: Sink) -> None:
+    """With `overdue: {alert: false}` the decision is there, and nobody is told."""
+    async with running(await load(tmp_path, JOIN.format(to=f"{sink.url}/hook", alert="false"))) as gate:
+        await gate.post("/hooks/in", b'{"day": "monday", "part": "a"}')
+
+        async def overdue() -> bool:
+            return any(row["outcome"] == "overdue" for row in await gate.decisions(trigger="pair"))
+
+        async with asyncio.timeout(20):
+            while not await overdue():
+                await asyncio.sleep(0.05)
+        alerts = await gate.service.store.read(lambda reader: reader.alerts(limit=10))
+
+    assert list(alerts[0]) == []
+    assert told(sink) == []
