@@ -10,7 +10,17 @@ import pytest
 
 from sensors.batch import SeenObject
 from tests.support.postgres import fresh_database, running_server
-from tidegate.store import rows, sql_actions, sql_claim, sql_dispatch, sql_events, sql_prune, sql_rounds, sql_runs
+from tidegate.store import (
+    rows,
+    sql_actions,
+    sql_alerts,
+    sql_claim,
+    sql_dispatch,
+    sql_events,
+    sql_prune,
+    sql_rounds,
+    sql_runs,
+)
 from tidegate.store.factory import open_store
 from tidegate.store.migrate import HEAD, head_sql, is_current, upgrade_sqlite
 from tidegate.store.session import Bulk
@@ -138,7 +148,7 @@ def test_a_version_too_far_ahead_is_refused() -> None:
 
 STATEMENTS = [
     (f"{module.__name__}.{name}", value)
-    for module in (sql_actions, sql_events, sql_runs, sql_claim, sql_dispatch, sql_prune, sql_rounds)
+    for module in (sql_actions, sql_alerts, sql_claim, sql_dispatch, sql_events, sql_prune, sql_rounds, sql_runs)
     for name, value in vars(module).items()
     if isinstance(value, Bulk)
 ]

@@ -8,7 +8,7 @@ what others raised; without routes there is one look after each change of the co
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from tidegate.alerts.targets import Answer, Target, make_target
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.rules import RulesInForce
 from tidegate.store.alert_records import AlertMessage, Undelivered
-from tidegate.store.tx import ItemRefused, Store
+from tidegate.store.tx import Store
 from tidegate.telemetry.instruments import Instruments
 
 AT_ONCE = 8  # messages being sent by one process
@@ -93,12 +93,9 @@ class AlertSender:
         """Stop looking; messages being sent may end. What is left is sent after the next start."""
         self._stopping = True
         self.wake()
-        tasks = {*self._sending, *([self._task] if self._task is not None else [])}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_LAST)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        if self._task is not None:  # first the loop: it makes the others
+            await _ended({self._task})
+        await _ended(self._sending)
         targets, self._targets = self._targets, {}
         for target in targets.values():
             await target.close()
@@ -127,10 +124,8 @@ class AlertSender:
                 wait = await self._look()
             except Unavailable as error:
                 wait = max(1.0, error.retry_after)
-            except ItemRefused as error:
-                _log.error(
-                    "alerts cannot be read: %s", error, exc_info=error.__cause__, extra={"action": "alerts_failed"}
-                )
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong in one look, the next one is taken
+                _log.exception("alerts cannot be looked at now: %s", error, extra={"action": "alerts_failed"})
                 wait = EVERY
             await self._alarm.wait(wait)
 
@@ -141,7 +136,7 @@ class AlertSender:
         self._count(planned)
         if planned.messages:
             self._fail_point("alerts.planned")
-        free = AT_ONCE - len(self._sending)
+        free = 0 if self._stopping else AT_ONCE - len(self._sending)
         claimed: Sequence[AlertMessage] = await self._store.submit(self._claim, ClaimAsk(free)) if free > 0 else ()
         for message in claimed:
             task = asyncio.create_task(self._deliver(message), name=f"alert {message.message}")
@@ -228,6 +223,15 @@ class AlertSender:
             *(message.message, name, message.route, answer.error, message.attempts, after),
             extra={"action": "alert_undelivered", "route": message.route},
         )
+
+
+async def _ended(tasks: Collection["asyncio.Task[None]"]) -> None:
+    """Wait a while for tasks, and end those that take longer."""
+    if tasks:
+        _, late = await asyncio.wait(set(tasks), timeout=_LAST)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 def _kinds(body: Mapping[str, Any]) -> Mapping[str, int]:
