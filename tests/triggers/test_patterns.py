@@ -51,7 +51,8 @@ def test_a_key_that_lacks_a_part_is_overdue_and_starts_what_was_asked_for() -> N
     verdicts = run(trigger, [at(0, "a")], until=61)
 
     assert outcomes(verdicts) == ["waiting", "overdue", "fired"]
-    assert (verdicts[1].event, verdicts[1].missing) == (None, ("b",))
+    assert (verdicts[1].event.type, verdicts[1].missing) == ("time.passed", ("b",))
+    assert verdicts[1].event.received_at == _micros(START + timedelta(hours=1))
     assert (verdicts[2].pipeline, verdicts[2].params) == ("late", {"lacks": ["b"], "since": "2026-03-02T08:00:00Z"})
 
 
