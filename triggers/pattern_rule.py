@@ -105,7 +105,9 @@ class CompiledPattern:
         event, pattern = view.event, self.pattern
         at = event.received_at
         if not isinstance(pattern, Absence) and pattern.lateness is not None and event.time is not None:
-            at = event.time
+            at = min(
+                event.time, at
+            )  # of what has not happened yet the moment of arrival: a wrong clock opens no window
         return Offer(
             name=RoundName(self.trigger, key),
             part=part.name,

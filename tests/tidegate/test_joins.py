@@ -11,7 +11,7 @@ from tests.support.stores import do
 from tests.support.works import T0, make_config, make_trigger
 from tests.tidegate.conftest import OpenWorks
 from tidegate.rules import compile_rules
-from triggers.pattern import Join, Late, Opens, Take
+from triggers.pattern import Join, Late, Opens, Part, Source, Take
 from triggers.trigger import Paused
 
 EVERYWHERE = pytest.mark.parametrize(
@@ -152,6 +152,22 @@ async def test_a_transaction_that_dies_joins_nothing(works: OpenWorks, point: st
 
     assert len(await house.all_runs()) == 1
     assert await house.outcomes() == ["fired"]
+
+
+async def test_a_join_that_hears_its_own_alarms_comes_to_an_end(works: OpenWorks) -> None:
+    """A part that comes late because another one did is told a level deeper, until the chain is refused as a loop."""
+    own = Part(
+        name="own", source=Source(sensor="tidegate", types=("tidegate.join.late",)), by="event.data.key", take=Take.ALL
+    )
+    house = await works(config(Join(parts=(part("a"), own), within=HOUR, late=Late.ALERT, require="a")))
+    await house.put(came("a"))
+    await house.put(came("a", at=T0 + 1))
+    depths = sorted(row["depth"] for row in await house.events("tidegate"))
+    errors = await house.decisions(outcome="error")
+
+    assert depths == list(range(1, 11))
+    assert len(errors) == 1
+    assert "a loop?" in errors[0]["reason"]
 
 
 @EVERYWHERE

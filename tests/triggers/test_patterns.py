@@ -114,6 +114,17 @@ def test_a_sequence_by_the_source_s_time_forgives_disorder() -> None:
     assert outcomes(run(trigger, bad)) == ["waiting", "filtered", "waiting"]
 
 
+def test_a_time_in_the_future_counts_as_the_moment_of_arrival() -> None:
+    """A source whose clock is wrong by years neither keeps a key open for years nor pushes others out of the window."""
+    join = join_of("a", "b", lateness=MINUTE)
+    count = Count(part=part("a", "all"), reach=2, within=10 * MINUTE, lateness=MINUTE)
+    wrong = at(0, "a", time=_micros(START + timedelta(days=5_000)))
+    right = at(1, "a", time=_micros(START + timedelta(minutes=1)))
+
+    assert outcomes(run(waiting_for(join), [wrong], until=62)) == ["waiting", "overdue"]
+    assert outcomes(run(waiting_for(count, run={}), [wrong, right])) == ["waiting", "fired"]
+
+
 def test_a_count_slides() -> None:
     """Three within ten minutes, wherever the ten minutes begin; what the window has passed is said to be out of it."""
     count = Count(part=part("e", "all"), reach=3, within=10 * MINUTE)
