@@ -166,6 +166,9 @@ def test_an_explanation_names_part_and_key() -> None:
 
     assert (found.outcome, found.reason) == ("waiting", "it is part a of key 'k'")
     assert [clause.actual for clause in found.clauses if clause.path == "join.of.a.by"] == ['"k"']
+    assert [clause.actual for clause in found.clauses if clause.path == "join.of.a.when"] == [
+        'true, with event.data = {"ok":true}'
+    ]
     assert (refused.outcome, refused.reason) == ("filtered", "join.of.a.when does not hold")
     assert failed.outcome == "error"
     assert "join.of.a.when failed" in failed.reason
