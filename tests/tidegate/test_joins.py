@@ -243,6 +243,40 @@ async def test_a_changed_pattern_gives_up_what_waits_and_says_so(works: OpenWork
     assert decisions["waiting"]["details"]["missing"] == ["a"]
 
 
+async def test_a_key_of_a_changed_calendar_that_holds_nothing_ends_visibly(works: OpenWorks) -> None:
+    """Also a key for which nothing came yet does not vanish without a word when the pattern changes."""
+    opens = Opens(cron="0 9 * * *", key='day(now, "UTC")')
+    house = await works(config(join_of("a", "b", within=None, until="10:00", opens=opens)))
+    bells = Bells(house)
+    await bells.arm()
+    await bells.ring(T0 + HOUR)
+    changed = config(join_of("a", "b", "c", within=None, until="10:00", opens=opens), hash="c2", version="v2")
+    house.rules.swap(compile_rules(changed, {}))
+    await bells.ring(T0 + 2 * HOUR)
+    (decision,) = await house.decisions()
+
+    assert (decision["outcome"], decision["details"]["key"]) == ("error", "2027-01-15")
+    assert "pattern of the trigger changed" in decision["reason"]
+
+
+async def test_a_key_of_a_changed_calendar_keeps_its_deadline(works: OpenWorks) -> None:
+    """A part that comes under the changed pattern finds its key open, until the time of day of the very same day."""
+    opens = Opens(cron="0 9 * * *", key='day(now, "UTC")')
+    house = await works(config(join_of("a", "b", within=None, until="10:00", opens=opens)))
+    bells = Bells(house)
+    await bells.arm()
+    await bells.ring(T0 + HOUR)
+    changed = config(join_of("a", "b", "c", within=None, until="10:00", opens=opens), hash="c2", version="v2")
+    house.rules.swap(compile_rules(changed, {}))
+    await bells.arm()
+    await house.put(came("a", "2027-01-15", at=T0 + HOUR + 9))
+    (waits,) = await house.decisions(outcome="waiting")
+    await bells.ring(T0 + 2 * HOUR)
+
+    assert (waits["details"]["until"], waits["details"]["missing"]) == ("2027-01-15T10:00:00Z", ["b", "c"])
+    assert sorted(await house.outcomes()) == ["error", "overdue"]
+
+
 async def test_a_trigger_that_is_gone_lets_its_keys_go_at_their_deadline(works: OpenWorks) -> None:
     """What a removed trigger had gathered ends in a visible error when its time has come, and no timer is left."""
     house = await works(config(join_of("a", "b")))
