@@ -113,7 +113,7 @@ def join_event(alarm: Alarm, service: str, now: int) -> Event:
         time=now,
         data=orjson.dumps(about),
         content_type="application/json",
-        depth=max((one.depth for one in verdict.held), default=0) + 1,
+        depth=verdict.depth + 1,
     )
 
 

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from sensors import uid as uids
-from sensors.event import Event
+from sensors.event import OWN_SENSOR, Event
 from triggers.absence import Silence, armed
 from triggers.calendar import next_tick
 from triggers.decision import Decision, Outcome
@@ -28,15 +28,16 @@ from triggers.round import Phase, Round, RoundName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one trigger did about one event (and element, with `each`); `event` None: about what time did.
+    """What one trigger did about one event (and element, with `each`), or about time that passed.
 
+    Time that passed is an `event` of sensor `tidegate` and type `time.passed`; `received_at` is the moment.
     `run` is the uid of the run that was started, merged into, or stood in the way; `params`, `key`, `partition` and
     `lane` are those of a run that was started. `events` are the uids of all events concerned; `missing` names the
     parts that had not come.
     """
 
     trigger: str
-    event: Event | None
+    event: Event
     outcome: Outcome
     reason: str
     item: int | None = None
@@ -148,10 +149,13 @@ class Bench:
             whole, self._keys, lanes, now=now, uid=uid, mint_span=lambda _: f"00-{'0' * 31}1-{'0' * 15}1-01"
         )
         self._remember(admitted)
-        told = [_verdict(one, decision, None, admitted, decision.details.get("missing", ())) for decision in decisions]
+        about = one if one is not None else _passed(now)
+        told = [
+            _verdict(about, decision, None, admitted, decision.details.get("missing", ())) for decision in decisions
+        ]
         for decision, intent in zip(admitted.decisions, intents, strict=True):
             lacked = missing.get(intent.trigger_event, ())
-            told.append(_verdict(one, decision, intent.pipeline, admitted, lacked))
+            told.append(_verdict(about, decision, intent.pipeline, admitted, lacked))
         return told
 
     def _unmentioned(self, name: str, one: Event, now: int) -> Sequence[Verdict]:
@@ -176,12 +180,24 @@ class Bench:
         return lambda prefix: uids.make_uid(prefix, now, next(self._numbers).to_bytes(10, "big"))
 
 
+def _passed(now: int) -> Event:
+    """Return what stands for the time that has passed."""
+    return Event(
+        sensor=OWN_SENSOR,
+        id=str(now),
+        uid=uids.make_uid(uids.EVENT, now, bytes(10)),
+        source="/time",
+        type="time.passed",
+        received_at=now,
+    )
+
+
 def _heard(since: int, until: int) -> int:
     return until - since
 
 
 def _verdict(
-    one: Event | None, decision: Decision, pipeline: str | None, admitted: Admitted, missing: Sequence[str]
+    one: Event, decision: Decision, pipeline: str | None, admitted: Admitted, missing: Sequence[str]
 ) -> Verdict:
     started = next((fired for fired in admitted.trigger_events if fired.uid == decision.trigger_event), None)
     return Verdict(

@@ -132,10 +132,16 @@ def _offers(
     outcome, why = Outcome.FILTERED, "the event is no part"
     for answer in pattern.ask(view, activation):
         if isinstance(answer, Offer):
-            by = next(part.by for part in pattern.parts if part.part.name == answer.part)
-            place = next(part.source[3] for part in pattern.parts if part.part.name == answer.part)
-            if by is not None:
-                clauses.append(ClauseResult(f"{place}.by", by.text, "a key", show(answer.name.key), passed=True))
+            part = next(one for one in pattern.parts if one.part.name == answer.part)
+            place = part.source[3]
+            if part.when is not None:
+                values = _values(part.when, activation)
+                clauses.append(
+                    ClauseResult(f"{place}.when", part.when.text, "true", f"true, with {values}", passed=True)
+                )
+            if part.by is not None:
+                found = show(answer.name.key)
+                clauses.append(ClauseResult(f"{place}.by", part.by.text, "a key", found, passed=True))
             if answer.quiet:
                 why = f"it ends the silence of {answer.part}, key {answer.name.key!r}: the clock begins anew"
             else:

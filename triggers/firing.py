@@ -113,7 +113,7 @@ def _intent(firing: Firing, wish: Wish, uid: Callable[[str], str]) -> Intent:
         pipeline=rule.pipeline,
         key=RunKeyName(scope, rule.pipeline, fired if wish.key is None else wish.key),
         keyed=wish.key is not None,
-        depth=max((one.depth for one in firing.verdict.held), default=0),
+        depth=firing.verdict.depth,
         rule=wish.run.position + (len(firing.rule.runs) if firing.overdue else 0),
         params=wish.params,
         partition=wish.partition,

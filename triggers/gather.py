@@ -158,16 +158,15 @@ class Gathering:
         state = self._rounds.get(name, Round(name=name))
         pattern = rule.pattern
         if state.phase is Phase.OPEN and pattern is not None and state.meaning != pattern.meaning:
-            if state.held or pattern.tells_waiting:
-                self._give_up(name, state, CHANGED)
-            state = forget(state)
-            self._rounds[name] = state
+            self._give_up(name, state, CHANGED, told=pattern.tells_waiting)
+            state = self._rounds[name] = pattern.opened_anew(state, self._now, self._round_uid)
         return state
 
-    def _give_up(self, name: RoundName, state: Round, reason: str) -> None:
+    def _give_up(self, name: RoundName, state: Round, reason: str, *, told: bool = False) -> None:
+        """End a key before its time. `told` says that an open decision told of it even if it holds nothing."""
         events = tuple(dict.fromkeys(one.event for one in state.held))
         clause = Clause("pattern", state.meaning, "the pattern under which the key was opened", "another, or none")
-        if events:
+        if events or told:
             self._decide(name, state.version, Outcome.ERROR, events, reason, clause=clause)
             self._count("trigger", name.trigger, Outcome.ERROR.value)
         self._rounds[name] = forget(state)

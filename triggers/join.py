@@ -241,7 +241,7 @@ def _deadline(join: Join, start: int) -> int:
 
 # -- words -------------------------------------------------------------------------------------------------------------
 def _about(state: Round, offer: Offer, outcome: Outcome, reason: str) -> Verdict:
-    return Verdict(outcome=outcome, events=(offer.event,), reason=reason, round=state.uid)
+    return Verdict(outcome=outcome, events=(offer.event,), reason=reason, round=state.uid, depth=offer.depth)
 
 
 def _numbers(gate: Gate, state: Round) -> dict[str, int]:

@@ -18,7 +18,7 @@ from triggers.expression import Expression
 from triggers.functions import zone
 from triggers.match import All, Test, compile_predicate
 from triggers.pattern import MAX_EVENTS, MAX_PARTS, Absence, Count, Join, Part, Pattern, meaning_of, parts_of, place_of
-from triggers.round import Offer, Round, RoundName, Step
+from triggers.round import Offer, Round, RoundName, Step, forget
 from triggers.scope import EVENT_SCOPE, JOIN_SCOPE, OPENS_SCOPE
 from triggers.template import compile_or_template
 from triggers.trigger import Trigger
@@ -105,7 +105,9 @@ class CompiledPattern:
         event, pattern = view.event, self.pattern
         at = event.received_at
         if not isinstance(pattern, Absence) and pattern.lateness is not None and event.time is not None:
-            at = event.time
+            at = min(
+                event.time, at
+            )  # of what has not happened yet the moment of arrival: a wrong clock opens no window
         return Offer(
             name=RoundName(self.trigger, key),
             part=part.name,
@@ -146,6 +148,15 @@ class CompiledPattern:
         if not isinstance(self.machine, join.Gate):
             raise TypeError("only joins have a calendar")
         return join.open_by_calendar(self.machine, state, tick, uid)
+
+    def opened_anew(self, state: Round, now: int, uid: Callable[[], str]) -> Round:
+        """Return a key that was given up because the pattern changed: open again if it was opened by a calendar, and
+        has time left."""
+        if isinstance(self.machine, join.Gate) and self.machine.join.opens is not None:
+            opened = join.open_by_calendar(self.machine, forget(state), state.since, uid).round
+            if opened.due > now:
+                return opened
+        return forget(state)
 
     def key_at(self, tick: int) -> str:
         """Return the key that the calendar opens at a tick. Raises EvaluationError."""

@@ -97,6 +97,7 @@ class Verdict:
     held: tuple[Occurrence, ...] = ()  # of a whole verdict
     since: int = 0
     due: int = 0
+    depth: int = 0  # of the deepest event concerned
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +131,6 @@ def whole(state: Round, outcome: Outcome, reason: str, **fields: object) -> Verd
         held=held,
         since=state.since,
         due=state.due,
+        depth=max((one.depth for one in held), default=0),
     )
     return replace(made, **fields)  # type: ignore[arg-type]

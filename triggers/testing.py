@@ -70,13 +70,12 @@ def decide(
     until: datetime | None = None,
     concurrency: Mapping[str, int] | None = None,
 ) -> list[Verdict]:
-    """Judge events one after another, remembering run keys, lanes and what joins wait for; runs that start stay under
-    way.
+    """Judge events one after another, remembering run keys, lanes and what joins wait for; started runs go on.
 
     One verdict per event and trigger that listens to it (per element and run, where there are several), in order, and
-    one without an event for what time does in between: a key that is overdue, a silence. Time goes on with the events'
-    arrival, at the end to `until`; sensors can be heard all the time. `at` is `now` in expressions (default: when each
-    event came). Raises triggers.errors.RuleError for triggers that cannot be used.
+    one for what time does in between (a key that is overdue, a silence), whose event is of type `time.passed`. Time
+    goes on with the events' arrival, at the end to `until`; sensors can be heard all the time. `at` is `now` in
+    expressions (default: when each event came). Raises triggers.errors.RuleError for triggers that cannot be used.
     """
     named = dict(triggers) if isinstance(triggers, Mapping) else {trigger.name: trigger for trigger in triggers}
     bench = Bench(RuleSet(named, config_hash="test", concurrency=concurrency or {}))

@@ -11,7 +11,7 @@ from tests.support.stores import do
 from tests.support.works import T0, make_config, make_trigger
 from tests.tidegate.conftest import OpenWorks
 from tidegate.rules import compile_rules
-from triggers.pattern import Join, Late, Opens, Take
+from triggers.pattern import Join, Late, Opens, Part, Source, Take
 from triggers.trigger import Paused
 
 EVERYWHERE = pytest.mark.parametrize(
@@ -154,6 +154,22 @@ async def test_a_transaction_that_dies_joins_nothing(works: OpenWorks, point: st
     assert await house.outcomes() == ["fired"]
 
 
+async def test_a_join_that_hears_its_own_alarms_comes_to_an_end(works: OpenWorks) -> None:
+    """A part that comes late because another one did is told a level deeper, until the chain is refused as a loop."""
+    own = Part(
+        name="own", source=Source(sensor="tidegate", types=("tidegate.join.late",)), by="event.data.key", take=Take.ALL
+    )
+    house = await works(config(Join(parts=(part("a"), own), within=HOUR, late=Late.ALERT, require="a")))
+    await house.put(came("a"))
+    await house.put(came("a", at=T0 + 1))
+    depths = sorted(row["depth"] for row in await house.events("tidegate"))
+    errors = await house.decisions(outcome="error")
+
+    assert depths == list(range(1, 11))
+    assert len(errors) == 1
+    assert "a loop?" in errors[0]["reason"]
+
+
 @EVERYWHERE
 async def test_two_replicas_that_race_on_one_key_fire_once(works: OpenWorks, url: str) -> None:
     """Parts of one key that come to two replicas at the same moment make one run per key, whoever was faster."""
@@ -225,6 +241,40 @@ async def test_a_changed_pattern_gives_up_what_waits_and_says_so(works: OpenWork
     assert "pattern of the trigger changed" in decisions["error"]["reason"]
     assert len(decisions["error"]["events"]) == 1
     assert decisions["waiting"]["details"]["missing"] == ["a"]
+
+
+async def test_a_key_of_a_changed_calendar_that_holds_nothing_ends_visibly(works: OpenWorks) -> None:
+    """Also a key for which nothing came yet does not vanish without a word when the pattern changes."""
+    opens = Opens(cron="0 9 * * *", key='day(now, "UTC")')
+    house = await works(config(join_of("a", "b", within=None, until="10:00", opens=opens)))
+    bells = Bells(house)
+    await bells.arm()
+    await bells.ring(T0 + HOUR)
+    changed = config(join_of("a", "b", "c", within=None, until="10:00", opens=opens), hash="c2", version="v2")
+    house.rules.swap(compile_rules(changed, {}))
+    await bells.ring(T0 + 2 * HOUR)
+    (decision,) = await house.decisions()
+
+    assert (decision["outcome"], decision["details"]["key"]) == ("error", "2027-01-15")
+    assert "pattern of the trigger changed" in decision["reason"]
+
+
+async def test_a_key_of_a_changed_calendar_keeps_its_deadline(works: OpenWorks) -> None:
+    """A part that comes under the changed pattern finds its key open, until the time of day of the very same day."""
+    opens = Opens(cron="0 9 * * *", key='day(now, "UTC")')
+    house = await works(config(join_of("a", "b", within=None, until="10:00", opens=opens)))
+    bells = Bells(house)
+    await bells.arm()
+    await bells.ring(T0 + HOUR)
+    changed = config(join_of("a", "b", "c", within=None, until="10:00", opens=opens), hash="c2", version="v2")
+    house.rules.swap(compile_rules(changed, {}))
+    await bells.arm()
+    await house.put(came("a", "2027-01-15", at=T0 + HOUR + 9))
+    (waits,) = await house.decisions(outcome="waiting")
+    await bells.ring(T0 + 2 * HOUR)
+
+    assert (waits["details"]["until"], waits["details"]["missing"]) == ("2027-01-15T10:00:00Z", ["b", "c"])
+    assert sorted(await house.outcomes()) == ["error", "overdue"]
 
 
 async def test_a_trigger_that_is_gone_lets_its_keys_go_at_their_deadline(works: OpenWorks) -> None:

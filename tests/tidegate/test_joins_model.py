@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,32 @@ async def test_replicas_that_race_with_all_parts_fire_each_key_once(works: OpenW
     assert len(runs) == len(keys)
     assert [row["outcome"] for row in decisions] == ["fired"] * len(keys)
     assert all(len(row["events"]) == 3 for row in decisions)
+
+
+@ON_POSTGRESQL
+async def test_a_deadline_and_a_last_part_that_race_end_in_one_story(works: OpenWorks) -> None:
+    """While timers ring here, the last parts come there: each key fires, or it is overdue and its last part late."""
+    join = Join(parts=tuple(part(name) for name in "ab"), within=3_600 * STEP)
+    one, two = await works(config_of(join)), await works(config_of(join), shard="two")
+    due = time.time_ns() // 1000 + STEP // 2
+    keys = [f"k{n:02}" for n in range(60)]
+    for start in range(0, 60, 20):
+        await one.put(*(came("a", key, due - 3_600 * STEP) for key in keys[start : start + 20]))
+    while time.time_ns() // 1000 < due - STEP // 50:
+        await asyncio.sleep(0.005)
+    puts = [two.put(*(came("b", key, due - 1) for key in keys[start : start + 3])) for start in range(0, 60, 3)]
+    rings = [Bells(one).ring() for _ in range(6)]
+    await asyncio.gather(*puts, *rings)
+    while len(await one.decisions(outcome="waiting")):
+        await Bells(one).ring()
+        await asyncio.sleep(0.02)
+    outcomes: dict[str, list[str]] = {key: [] for key in keys}
+    whose = {row["uid"]: row["subject"] for row in await one.events()}
+    for row in await one.decisions():
+        outcomes[whose[row["events"][0]]].append(row["outcome"])
+
+    assert all(sorted(found) in (["fired"], ["late", "overdue"]) for found in outcomes.values()), outcomes
+    assert len(await one.all_runs()) == sum(found == ["fired"] for found in outcomes.values())
 
 
 def test_the_model_needs_every_part(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_a_key_that_lacks_a_part_is_overdue_and_starts_what_was_asked_for() -> N
     verdicts = run(trigger, [at(0, "a")], until=61)
 
     assert outcomes(verdicts) == ["waiting", "overdue", "fired"]
-    assert (verdicts[1].event, verdicts[1].missing) == (None, ("b",))
+    assert (verdicts[1].event.type, verdicts[1].missing) == ("time.passed", ("b",))
+    assert verdicts[1].event.received_at == _micros(START + timedelta(hours=1))
     assert (verdicts[2].pipeline, verdicts[2].params) == ("late", {"lacks": ["b"], "since": "2026-03-02T08:00:00Z"})
 
 
@@ -113,6 +114,17 @@ def test_a_sequence_by_the_source_s_time_forgives_disorder() -> None:
     assert outcomes(run(trigger, bad)) == ["waiting", "filtered", "waiting"]
 
 
+def test_a_time_in_the_future_counts_as_the_moment_of_arrival() -> None:
+    """A source whose clock is wrong by years neither keeps a key open for years nor pushes others out of the window."""
+    join = join_of("a", "b", lateness=MINUTE)
+    count = Count(part=part("a", "all"), reach=2, within=10 * MINUTE, lateness=MINUTE)
+    wrong = at(0, "a", time=_micros(START + timedelta(days=5_000)))
+    right = at(1, "a", time=_micros(START + timedelta(minutes=1)))
+
+    assert outcomes(run(waiting_for(join), [wrong], until=62)) == ["waiting", "overdue"]
+    assert outcomes(run(waiting_for(count, run={}), [wrong, right])) == ["waiting", "fired"]
+
+
 def test_a_count_slides() -> None:
     """Three within ten minutes, wherever the ten minutes begin; what the window has passed is said to be out of it."""
     count = Count(part=part("e", "all"), reach=3, within=10 * MINUTE)
@@ -154,6 +166,9 @@ def test_an_explanation_names_part_and_key() -> None:
 
     assert (found.outcome, found.reason) == ("waiting", "it is part a of key 'k'")
     assert [clause.actual for clause in found.clauses if clause.path == "join.of.a.by"] == ['"k"']
+    assert [clause.actual for clause in found.clauses if clause.path == "join.of.a.when"] == [
+        'true, with event.data = {"ok":true}'
+    ]
     assert (refused.outcome, refused.reason) == ("filtered", "join.of.a.when does not hold")
     assert failed.outcome == "error"
     assert "join.of.a.when failed" in failed.reason
