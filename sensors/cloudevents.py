@@ -75,6 +75,14 @@ def decode_binary(headers: Mapping[str, Sequence[str]], body: bytes, content_typ
     return _envelope(attributes, body or None, content_type)
 
 
+def decode_attributes(attributes: Mapping[str, str], body: bytes | None, content_type: str | None) -> Envelope:
+    """Decode attributes that came beside the body, by their plain names, as message queues carry them.
+
+    Raises ValueError.
+    """
+    return _envelope(attributes, body, content_type)
+
+
 def header_text(value: str) -> str:
     """Undo the header encoding: double quotes, then one round of percent-decoding. Raises ValueError if not UTF-8."""
     text = value.strip()

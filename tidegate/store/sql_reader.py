@@ -31,6 +31,7 @@ from tidegate.store.session import Session, json_list
 from tidegate.store.sql_actions import ActionReader
 from tidegate.store.sql_dispatch import read_runs, read_settings
 from tidegate.store.sql_lineage import LineageSql
+from tidegate.store.sql_standing import StandingReader
 
 Page = tuple[Sequence[Row], str | None]
 _EVENT_WITH_DATA = (
@@ -333,7 +334,7 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, ActionReader, RunReader):
+class SqlReader(EventReader, ActionReader, StandingReader, RunReader):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:
