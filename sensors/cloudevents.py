@@ -103,11 +103,14 @@ def decode_binary(headers: Mapping[str, Sequence[str]], body: bytes, content_typ
     return _envelope(attributes, body or None, content_type)
 
 
-def decode_attributes(attributes: Mapping[str, str], data: bytes | None, content_type: str | None) -> Envelope:
-    """Make an event of attributes that some other binding's headers carried. Raises ValueError."""
+def decode_attributes(attributes: Mapping[str, str], body: bytes | None, content_type: str | None) -> Envelope:
+    """Decode attributes that came beside the body, by their plain names, as message queues and logs carry them.
+
+    Raises ValueError.
+    """
     if "datacontenttype" in attributes:
         raise ValueError("datacontenttype must not be among them; the content type says it")
-    return _envelope(attributes, data, content_type)
+    return _envelope(attributes, body, content_type)
 
 
 def header_text(value: str) -> str:

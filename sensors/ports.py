@@ -5,6 +5,7 @@ takes ownership of shards. `Prefilter` lets a stream sensor skip what no trigger
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -99,6 +100,18 @@ class Lookup(Protocol):
 
     async def open_actions(self, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
         """Return the actions that are still to be done to these keys (at most 5,000 at once), oldest first."""
+        ...
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the uids of events by their ids, of those ids (at most 5,000 at once) that are remembered."""
+        ...
+
+    async def unfinished(self, events: Sequence[str]) -> AbstractSet[str]:
+        """Return which of these events (uids, at most 5,000 at once) are not done with.
+
+        They have a run that has not ended, however it ends, or a trigger holds them or waits with them. An event that
+        started nothing is done with, and so is one that was forgotten.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ import bisect
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -103,7 +104,7 @@ class FakeInbox:
         self.duplicates = 0
         self.failures: list[Exception] = []  # raised by the next puts, one each
         self.stale = False  # answer the next put as stale
-        self.runs: dict[str, str] = {}  # event uid -> `accepted` or `succeeded`: how its runs stand
+        self.runs: dict[str, str] = {}  # event uid -> `accepted`, `succeeded` or `failed`: how its runs stand
         self._ids: dict[tuple[str, str], str] = {}
         self.unwanted: dict[tuple[str, str], int] = {}
         self._cursors: dict[str, dict[str, Cursor]] = {}
@@ -161,6 +162,7 @@ class FakeInbox:
             self._seen.setdefault(sensor, {}),
             self._actions.setdefault(sensor, {}),
             self.runs,
+            uid_of=lambda name: self._ids.get((sensor, name)),
             take=lambda shards: self._own(sensor, shards),
         )
 
@@ -175,12 +177,14 @@ class FakeInbox:
 class FakeLookup:
     """A memory of objects by key, of actions by uid, and of how the runs of events stand (`FakeInbox.runs`).
 
+    `uid_of` gives the uid of an event by its id.
     `take` makes a shard this sensor's; without one every shard is new, and owned for the first time.
     """
 
     objects: dict[str, SeenObject] = field(default_factory=dict)
     actions: dict[str, ObjectAction] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
+    uid_of: Callable[[str], str | None] = field(default=lambda _: None, repr=False)
     take: Callable[[Sequence[str]], Mapping[str, Owned]] | None = None
     _order: list[str] = field(default_factory=list, repr=False)
     _reached: str | None = field(default=None, repr=False)
@@ -229,6 +233,16 @@ class FakeLookup:
             if action.key in keys:
                 found.setdefault(action.key, []).append(action)
         return found
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the uids of at most 5,000 ids."""
+        require(len(ids) <= 5000, "a lookup is asked for at most 5,000 ids")
+        return {name: uid for name in ids if (uid := self.uid_of(name)) is not None}
+
+    async def unfinished(self, events: Sequence[str]) -> AbstractSet[str]:
+        """Return which of at most 5,000 events have a run under way."""
+        require(len(events) <= 5000, "a lookup is asked for at most 5,000 events")
+        return {event for event in events if self.runs.get(event) == "accepted"}
 
 
 class EverythingWanted(WantsAll):

@@ -1,6 +1,7 @@
 """What sensors may ask of the house while they read: remembered objects, and which events any rule could want."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from sensors.batch import Cursor, ObjectAction, SeenObject
 from sensors.ports import Owned, Sieve
@@ -60,6 +61,14 @@ class StoreLookup:
     async def open_actions(self, keys: Sequence[str]) -> Mapping[str, Sequence[ObjectAction]]:
         """Return the actions that are still to be done to these keys."""
         return await self._store.read(lambda reader: reader.open_actions(self._sensor, keys))
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the uids of remembered events by their ids."""
+        return await self._store.read(lambda reader: reader.known_events(self._sensor, ids))
+
+    async def unfinished(self, events: Sequence[str]) -> AbstractSet[str]:
+        """Return which of these events have a run that has not ended, or a decision yet to be made."""
+        return await self._store.read(lambda reader: reader.unfinished_events(events))
 
 
 class RulesPrefilter:

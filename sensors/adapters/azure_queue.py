@@ -84,6 +84,12 @@ class AzureQueue(RawQueue):
             self._due = now + min(max((now - self._heard) * _SHARE, QUICKEST), SLOWEST)
         return found
 
+    async def _peek(self, limit: int) -> Sequence[RawMessage]:
+        """Ask for the first messages without hiding them; the service shows at most a page of them."""
+        with telling(self._account, self._place):
+            shown = await self._open_client().peek_messages(max_messages=min(limit, self.page))
+        return [self._raw(message) for message in shown]
+
     async def _extend(self, claims: Sequence[Claim], seconds: float) -> None:
         await do_each(partial(self._extend_one, int(seconds)), claims, _AT_ONCE)
 
@@ -138,7 +144,7 @@ class AzureQueue(RawQueue):
             "inserted_on": message.inserted_on.isoformat() if message.inserted_on is not None else "",
         }
         told = Message(f"{self.name}/{message.id}", str(message.content or ""), attributes)
-        return RawMessage(told, Claim(str(message.id), str(message.pop_receipt)))
+        return RawMessage(told, Claim(str(message.id), str(message.pop_receipt)), message)
 
 
 class AzureQueueNotices(QueueNotices):

@@ -18,6 +18,8 @@ from sensors.clock import Clock
 
 COUNT_EVERY = 30.0  # seconds between two questions for the number of messages
 _MORE = 4  # requests at once when one came back full
+_OVERTAKEN = 0.5  # seconds to wait, at the end, for a request that may have been handed what was given back
+_EMPTY = 3  # answers without a message after which a peek ends: a service asks only some of its machines each time
 T = TypeVar("T")
 
 
@@ -32,10 +34,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """A message as it came, and its claim."""
+    """A message as it came, and its claim. `whole` is what the service's SDK gave, where the queue was asked for it."""
 
     message: Message
     claim: Claim
+    whole: Any = field(default=None, repr=False)
 
 
 class RawQueue(ABC):
@@ -81,6 +84,14 @@ class RawQueue(ABC):
         self._polling = None
         return polling.result()
 
+    async def peek(self, limit: int) -> Sequence[RawMessage]:
+        """Show up to `limit` messages and leave them where they are; to be called instead of `open`."""
+        await self._connect()
+        try:
+            return await self._peek(limit)
+        finally:
+            await self._disconnect()
+
     async def keep(self, claims: Sequence[Claim]) -> None:
         """Hide these messages for `hidden_for` from now; those that are gone or in other hands are left alone."""
         await self._extend(claims, self.hidden_for)
@@ -88,6 +99,18 @@ class RawQueue(ABC):
     async def give_back(self, claims: Sequence[Claim]) -> None:
         """Let others have these messages at once."""
         await self._extend(claims, 0.0)
+
+    async def leave(self, claims: Sequence[Claim]) -> None:
+        """Give these back and `close`; never raises.
+
+        Our own request that still waits may be handed what was given back, so its answer is given back as well.
+        """
+        if claims:
+            with contextlib.suppress(Exception):  # then they come again when their time is over
+                await self._extend(claims, 0.0)
+            if self._polling is not None:
+                await asyncio.wait((self._polling,), timeout=_OVERTAKEN)
+        await self.close()
 
     async def done(self, claims: Sequence[Claim]) -> None:
         """Delete these messages; those that are gone already are as good as deleted."""
@@ -125,6 +148,20 @@ class RawQueue(ABC):
             if isinstance(answer, list):
                 found += answer
         return found
+
+    async def _peek(self, limit: int) -> Sequence[RawMessage]:
+        """Receive and give back: for services that cannot show a message without handing it out."""
+        found: dict[str, RawMessage] = {}
+        empty = 0
+        try:
+            while len(found) < limit and empty < _EMPTY:
+                came = [raw for raw in await self._poll(wait=False) if raw.claim.id not in found]
+                empty = 0 if came else empty + 1
+                found.update({raw.claim.id: raw for raw in came})
+        finally:
+            with contextlib.suppress(Exception):  # then they come again when their time is over
+                await self._extend([raw.claim for raw in found.values()], 0.0)
+        return list(found.values())[:limit]
 
     def _refresh_count(self) -> None:
         now = self._clock.monotonic()

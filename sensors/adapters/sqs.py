@@ -33,6 +33,8 @@ _AT_AWS = re.compile(
     r"(?:sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)|(?P<older>[a-z0-9-]+)\.queue)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
     r"|[a-z0-9-]+\.sqs\.(?P<private>[a-z0-9-]+)\.vpce\.amazonaws\.com(?:\.cn)?"
 )
+_SOME: Final[Mapping[str, Any]] = {"MessageSystemAttributeNames": ["ApproximateReceiveCount", "SentTimestamp"]}
+_ALL: Final[Mapping[str, Any]] = {"MessageSystemAttributeNames": ["All"], "MessageAttributeNames": ["All"]}
 _GONE = ("ReceiptHandle", "InvalidParameterValue", "MessageNotInflight", "NonExistent")
 
 
@@ -95,17 +97,24 @@ class SqsPlace:
 
 
 class SqsQueue(RawQueue):
-    """The raw reader of one queue. `wait` is the long poll in seconds, 1 to 20."""
+    """The raw reader of one queue. `wait` is the long poll in seconds, 1 to 20.
+
+    With `whole` everything that SQS says of a message is asked for, and handed on as `RawMessage.whole`.
+    """
 
     page = _BATCH
 
-    def __init__(self, client: Caller, place: SqsPlace, clock: Clock, *, wait: float = LONG_POLL) -> None:
+    def __init__(
+        self, client: Caller, place: SqsPlace, clock: Clock, *, wait: float = LONG_POLL, whole: bool = False
+    ) -> None:
         super().__init__(place.name, clock, SHORTEST)
         self.alone = place.name.endswith(".fifo")
         self._client = client
         self._place = place
         self._url = place.url
         self._wait = min(20, max(1, round(wait)))
+        self._whole = whole
+        self._wanted: Mapping[str, Any] = _ALL if whole else _SOME
 
     async def _connect(self) -> None:
         await self._client.open()
@@ -128,7 +137,7 @@ class SqsQueue(RawQueue):
             MaxNumberOfMessages=self.page,
             WaitTimeSeconds=self._wait if wait else 0,
             VisibilityTimeout=int(self.hidden_for),
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            **self._wanted,
         )
         return [self._raw(item) for item in answer.get("Messages") or ()]
 
@@ -159,7 +168,8 @@ class SqsQueue(RawQueue):
             "sent_timestamp": str(told.get("SentTimestamp", "")),
         }
         message = Message(f"{self.name}/{item['MessageId']}", item.get("Body") or "", attributes)
-        return RawMessage(message, Claim(item["MessageId"], item["ReceiptHandle"]))
+        claim = Claim(item["MessageId"], item["ReceiptHandle"])
+        return RawMessage(message, claim, item if self._whole else None)
 
     async def _in_batches(self, operation: str, claims: Sequence[Claim], more: Mapping[str, Any]) -> None:
         batches = [claims[start : start + _BATCH] for start in range(0, len(claims), _BATCH)]
@@ -200,10 +210,11 @@ class SqsNotices(QueueNotices):
         super().__init__(queue, partial(read_s3, bucket=bucket))
 
 
-def sqs_queue(access: AwsAccess, queue: str, clock: Clock, *, wait: float = LONG_POLL) -> SqsQueue:
+def sqs_queue(access: AwsAccess, queue: str, clock: Clock, *, wait: float = LONG_POLL, whole: bool = False) -> SqsQueue:
     """Make the reader of a queue (URL, ARN or name); nothing is opened. Raises ValueError with a sentence."""
     place = SqsPlace.of(queue)
-    return SqsQueue(AwsClient(place.access(access), "sqs", f"sqs://{place.name}"), place, clock, wait=wait)
+    client = AwsClient(place.access(access), "sqs", f"sqs://{place.name}")
+    return SqsQueue(client, place, clock, wait=wait, whole=whole)
 
 
 def _gone(item: Mapping[str, Any]) -> bool:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.aws import running_ministack
-from tests.support.azure import running_azurite
+from tests.support.aws import Aws, running_ministack
+from tests.support.azure import Azurite, running_azurite
 from tests.support.dfs_gateway import running_gateway
 from tests.support.kafka import Topic, running_kafka
 from tests.support.misbehaving_api import Reply, api_in_thread
 from tests.support.postgres import Server, fresh_database, running_server, wipe
+from tests.support.rabbit import Rabbit, running_rabbit
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
 
@@ -108,3 +109,48 @@ def api_place(tmp_path: Path) -> Iterator[None]:
         api.otherwise = lambda _: Reply(file.read_bytes() if file.exists() else b"[]")
         (tmp_path / "place.json").write_text(json.dumps({"url": f"{api.url}/items"}))
         yield
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[Rabbit]:
+    """One RabbitMQ for the session."""
+    with running_rabbit() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[Aws]:
+    """SQS and SNS, once for the session."""
+    with running_ministack("s3,sqs,sns") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """Azure's queues, once for the session."""
+    with running_azurite() as server:
+        yield server
+
+
+@pytest.fixture
+def rabbit_place(tmp_path: Path, rabbitmq: Rabbit) -> None:
+    """A queue's name, written down for the case of `rabbitmq`."""
+    (tmp_path / "place.json").write_text(json.dumps({"url": rabbitmq.url(), "queue": _queue_name()}))
+
+
+@pytest.fixture
+def sqs_place(tmp_path: Path, ministack: Aws) -> None:
+    """A queue's name, written down for the case of `sqs`."""
+    options = {name: value for name, value in ministack.options.items() if name != "addressing"}
+    (tmp_path / "place.json").write_text(json.dumps({**options, "queue": _queue_name(), "wait": "1s"}))
+
+
+@pytest.fixture
+def azure_place(tmp_path: Path, azurite: Azurite) -> None:
+    """A queue's name, written down for the case of `azure-queue`."""
+    place = {"connection_string": azurite.connection_string, "queue": _queue_name()}
+    (tmp_path / "place.json").write_text(json.dumps(place))
+
+
+def _queue_name() -> str:
+    return f"q-{uuid.uuid4().hex[:12]}"

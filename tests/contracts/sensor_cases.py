@@ -39,9 +39,14 @@ def _signed(body: bytes, delivery: str) -> Request:
 
 def _place(folder: Path, nowhere: dict[str, Any]) -> dict[str, Any]:
     """Return the options of the place that a fixture made, or of one where nobody is."""
+    return {**_queue(folder, nowhere), "start": "beginning"}
+
+
+def _queue(folder: Path, nowhere: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a queue that a fixture named, or of one where nobody is."""
     file = folder / "place.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else nowhere
-    return {**found, "start": "beginning"}
+    return found
 
 
 _NO_S3 = {
@@ -71,6 +76,11 @@ async def _produce(folder: Path) -> None:
     await Topic(Kafka("given", place["brokers"][0]), place["topics"][0]).produce([b'{"id": 1}'])
 
 
+_NO_RABBIT = {"url": "amqp://guest:secret@127.0.0.1:9/", "queue": "jobs"}
+_NO_SQS = {**{name: _NO_S3[name] for name in ("endpoint_url", "region", "credentials")}, "queue": "jobs"}
+_NO_QUEUE = {"queue": "jobs", "connection_string": _NO_LAKE["connection_string"]}
+
+
 async def _put(folder: Path) -> None:
     from tests.support.aws import make_client
 
@@ -90,6 +100,36 @@ async def _flush(folder: Path) -> None:
     place = _place(folder, {})
     async with DataLakeServiceClient.from_connection_string(place["connection_string"], retry_total=0) as service:
         await service.get_file_client(place["filesystem"], "in/a.csv").upload_data(b"id\n1\n", overwrite=True)
+
+
+async def _publish(folder: Path) -> None:
+    import aio_pika
+
+    place = _queue(folder, {})
+    async with await aio_pika.connect(place["url"]) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(place["queue"], durable=True)
+        message = aio_pika.Message(b'{"n": 1}', content_type="application/json", message_id="m-1")
+        await channel.default_exchange.publish(message, queue.name)
+
+
+async def _send(folder: Path) -> None:
+    from tests.support.aws import make_client
+
+    place = _queue(folder, {})
+    client = await asyncio.to_thread(make_client, "sqs", place["endpoint_url"], place["region"])
+    made = await asyncio.to_thread(client.create_queue, QueueName=place["queue"])
+    await asyncio.to_thread(client.send_message, QueueUrl=made["QueueUrl"], MessageBody='{"n": 1}')
+    client.close()
+
+
+async def _enqueue(folder: Path) -> None:
+    from azure.storage.queue.aio import QueueClient
+
+    place = _queue(folder, {})
+    async with QueueClient.from_connection_string(place["connection_string"], place["queue"], retry_total=0) as queue:
+        await queue.create_queue()
+        await queue.send_message('{"n": 1}')
 
 
 # A kind without a case fails the suite: none may come without a test of its contract.
@@ -164,5 +204,31 @@ CASES: dict[str, Case] = {
             {"url": "http://api.example.com/", "start": "now", "auth": {"scheme": "api_key", "key": "k"}},
             {"url": "http://api.example.com/", "start": "now", "paging": {"by": "offset", "limit": 1}},
         ),
+    ),
+    "rabbitmq": Case(
+        options=lambda folder: _queue(folder, _NO_RABBIT),
+        stimulate=_publish,
+        place="rabbit_place",
+        bad=(
+            {"queue": "jobs"},
+            {"url": "amqp://h"},
+            {"url": "amqp://h", "exchange": "orders"},
+            {"url": "amqp://h", "queue": "jobs", "bindings": ["#"]},
+            {"url": "amqp://h", "queue": "jobs", "ack": "run_finished"},
+            {"url": "amqp://h", "queue": "jobs", "arguments": {"x-message-ttl": 1}},
+            {"url": "amqp://h", "exchange": "orders", "bindings": ["#"], "declare": False},
+        ),
+    ),
+    "sqs": Case(
+        options=lambda folder: _queue(folder, _NO_SQS),
+        stimulate=_send,
+        place="sqs_place",
+        bad=({}, {"queue": "a queue"}, {"queue": "jobs", "anonymous": True}, {"queue": "jobs", "unwrap": "sqs"}),
+    ),
+    "azure-queue": Case(
+        options=lambda folder: _queue(folder, _NO_QUEUE),
+        stimulate=_enqueue,
+        place="azure_place",
+        bad=({}, {"queue": "Jobs_"}, {"queue": "jobs", "encoding": "base32"}),
     ),
 }

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from pipelines.run import DatasetWrite, Run, RunState, TaskRun
@@ -70,6 +71,15 @@ class MemoryReader:
 
     def undelivered(self) -> Sequence[Undelivered]:
         return undelivered(self._state)
+
+    def known_events(self, sensor: str, ids: Sequence[str]) -> Mapping[str, str]:
+        known = self._state.event_ids
+        return {name: known[sensor, name][0] for name in ids if (sensor, name) in known}
+
+    def unfinished_events(self, events: Sequence[str]) -> AbstractSet[str]:
+        under_way = {event for run in self._state.runs.values() if not run.state.final for event in run.events}
+        waiting = {event for row in self._state.decisions.values() if row.outcome.open for event in row.events}
+        return (under_way | waiting) & set(events)
 
     def event(self, uid: str) -> Event | None:
         stored = self._state.events.get(uid)

@@ -5,6 +5,7 @@ snapshot. Lists are newest first and page by an opaque cursor.
 """
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from pipelines.run import Run, TaskRun
@@ -58,6 +59,14 @@ class Reader(Protocol):
 
     def undelivered(self) -> Sequence[Undelivered]:
         """Return what could not be delivered so far, by route."""
+        ...
+
+    def known_events(self, sensor: str, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the uids of a sensor's remembered events by their ids."""
+        ...
+
+    def unfinished_events(self, events: Sequence[str]) -> AbstractSet[str]:
+        """Return which of these events have a run that has not ended, or an open decision."""
         ...
 
     def event(self, uid: str) -> Event | None:
