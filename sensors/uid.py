@@ -49,3 +49,26 @@ def make_uid(prefix: str, at: int, entropy: bytes) -> str:
 def new_uid(prefix: str, at: int) -> str:
     """Build a fresh uid of `prefix` for the moment `at` (UTC microseconds), entropy from the operating system."""
     return make_uid(prefix, at, os.urandom(10))
+
+
+class UidSeries:
+    """Fresh uids of one moment, each greater than the one before; the first is random. For those who need many."""
+
+    __slots__ = ("_head", "_high", "_n", "_prefix")
+
+    def __init__(self, prefix: str, at: int, entropy: bytes | None = None) -> None:
+        """`at` is UTC microseconds, `entropy` 10 bytes (from the operating system unless given)."""
+        drawn = int.from_bytes(os.urandom(10) if entropy is None else entropy, "big") >> 1  # so that none overflows
+        self._n = ((at // 1000 & 0xFFFF_FFFF_FFFF) << 80) | drawn
+        self._prefix = prefix
+        self._high = -1
+        self._head = ""
+
+    def __call__(self) -> str:
+        """Return the next one."""
+        n = self._n = self._n + 1
+        if n >> 20 != self._high:  # all but the last four characters, which change every million uids
+            self._high = n >> 20
+            whole = make_uid(self._prefix, (n >> 80) * 1000, (n & ((1 << 80) - 1)).to_bytes(10, "big"))
+            self._head = whole[:-4]
+        return self._head + _PAIRS[n >> 10 & _MASK] + _PAIRS[n & _MASK]

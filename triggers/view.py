@@ -49,7 +49,8 @@ class EventView(Envelope):
         if "\0" in text or not text.isascii():
             self._name_hostile_text()
         data = event.data
-        if data is not None and (b"\\u" in data or b"\0" in data) and any(mark in data for mark in _SUSPICIOUS):
+        # One byte is searched for much faster than two: most data is let go by the first question.
+        if data is not None and (b"\\" in data or b"\0" in data) and any(mark in data for mark in _SUSPICIOUS):
             content = self.data()
             if not isinstance(content, bytes):
                 readable(content, "data")

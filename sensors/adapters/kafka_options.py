@@ -110,7 +110,9 @@ class KafkaOptions(SensorOptions):
     tls: Tls | bool = Field(False, description="true, or certificates: {ca, cert, key, check_hostname}")
     sasl: Sasl | None = Field(None, description="who we are: {mechanism, username, password}, or oauth")
     session_timeout: Duration = Field(10.0, ge=1, le=1800, description="how long a silent process keeps its partitions")
-    max_records: int = Field(4000, ge=1, le=100_000, description="records in one transaction, at most")
+    max_records: int = Field(
+        10_000, ge=1, le=100_000, description="after so many records the transaction is closed, although there are more"
+    )
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

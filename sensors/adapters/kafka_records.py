@@ -15,7 +15,7 @@ from sensors.batch import DeadLetter
 from sensors.event import EMPTY, Event, storable_text
 from sensors.headers import HeaderPolicy
 from sensors.ports import Sieve
-from sensors.uid import EVENT, new_uid
+from sensors.uid import EVENT, UidSeries
 from sensors.w3c import MAX_TRACESTATE, parse_traceparent
 
 TYPE = "kafka.record"
@@ -159,6 +159,7 @@ class RecordReader:
         if self._decoder is None:
             self._read_clouds(records, incarnation, sieve, now, into)
             return
+        uid = UidSeries(EVENT, now)
         decoder, wants, quick, shown, most = self._decoder, sieve.wants, sieve.quick(TYPE), self._shown, self._max
         content_of, judged = decoder.content, decoder.hostile is not None
         mark, hostile = decoder.hostile or (b"", b"")
@@ -194,14 +195,14 @@ class RecordReader:
             except BadRecord as bad:
                 self._bury(raw, bad, into)
                 continue
-            into.events.append(self._event(raw, shown, kept, decoder.content_type, now))
+            into.events.append(self._event(raw, shown, kept, decoder.content_type, uid(), now))
             into.bytes += 0 if kept is None else len(kept)
         if unmatched:
             sieve.refuse(TYPE, unmatched)
             into.count("unmatched", unmatched)
 
     def _read_clouds(self, records: Iterable[Raw], incarnation: int, sieve: Sieve, now: int, into: Harvest) -> None:
-        shown = self._shown_cloud
+        shown, uid = self._shown_cloud, UidSeries(EVENT, now)
         shown.incarnation = incarnation
         for raw in records:
             try:
@@ -217,15 +218,17 @@ class RecordReader:
                 into.count("unmatched")
                 continue
             data = cloud.envelope.data
-            into.events.append(self._event(raw, shown, data, cloud.envelope.content_type, now))
+            into.events.append(self._event(raw, shown, data, cloud.envelope.content_type, uid(), now))
             into.bytes += 0 if data is None else len(data)
 
-    def _event(self, raw: Raw, shown: _Shown, data: bytes | None, content_type: str | None, now: int) -> Event:
+    def _event(
+        self, raw: Raw, shown: _Shown, data: bytes | None, content_type: str | None, uid: str, now: int
+    ) -> Event:
         parent, state = trace_of(raw.headers)
         return Event(
             sensor=self.sensor,
             id=record_id(raw, shown.incarnation),
-            uid=new_uid(EVENT, now),
+            uid=uid,
             source=shown.source,
             type=shown.type,
             received_at=now,
@@ -234,6 +237,7 @@ class RecordReader:
             data=data,
             content_type=None if data is None else content_type,
             attributes=shown.attributes,
+            match=EMPTY,
             traceparent=parent,
             tracestate=state,
         )

@@ -36,7 +36,8 @@ from sensors.ports import Lookup, Prefilter, Sieve, WantsAll
 
 _WAIT = 500  # milliseconds that a fetch waits for the first record
 _CHUNK = 500  # records between two turns of the loop
-_BYTES = 8 << 20  # of events in one batch
+_BYTES = 8 << 20  # of what events and dead letters of one batch keep
+_EVENTS = 1000  # in one batch: a transaction holds up those of other sensors
 _PROBE, _PROBE_BUSY = 10.0, 30.0  # seconds after which the brokers are asked for their ends: idle, and at work
 _PATIENCE = 15.0  # seconds that brokers have to answer
 _SETTLE = 60.0  # seconds that a group has to settle
@@ -213,8 +214,8 @@ class KafkaSensor:
             await self._look_around(group)
         group.take()
         turn, now = group.turn, self._clock.now()
-        records = size = 0
-        while found and records < self._options.max_records and size < _BYTES:
+        records = size = events = 0
+        while found and records < self._options.max_records and size < _BYTES and events < _EVENTS:
             for tp, some in found.items():
                 part = group.parts.get(tp)
                 if part is None or not (some := await self._ours(group, tp, part, some)):
@@ -226,10 +227,11 @@ class KafkaSensor:
                 take = takes.get(tp)
                 if take is None:
                     take = takes[tp] = _Take(part, self._prefilter.sieve(), Harvest())
-                before = take.harvest.bytes
+                before, kept = take.harvest.bytes, len(take.harvest.events)
                 self._reader.read(some, part.position.incarnation, take.sieve, now, take.harvest)
                 records += len(some)
                 size += take.harvest.bytes - before
+                events += len(take.harvest.events) - kept
                 last = some[-1]
                 part.position = part.position.after(last)
                 part.last_time = time_of(last)
