@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from config.cron_triggers import CronOptions
 from config.kinds import Kinds, by_name
 from config.pipelines_section import PipelineOptions, TaskOptions
 from config.service_section import (
@@ -39,13 +40,14 @@ def json_schema(sensors: Kinds[SensorKind], engines: Kinds[EngineKind]) -> dict[
         DatasetOptions,
         TriggerOptions,
         SourceOptions,
+        CronOptions,
         RunOptions,
         TaskOptions,
         PipelineOptions,
     ]
     for model in sections:
         _define(definitions, model.__name__, model)
-    _one_or_many(definitions["TriggerOptions"], "on", "SourceOptions")
+    _one_or_many(definitions["TriggerOptions"], "on", "SourceOptions", "CronOptions")
     _one_or_many(definitions["TriggerOptions"], "run", "RunOptions")
     for kind in sensor_kinds:
         _define(definitions, f"sensor.{kind.name}", kind.options)
@@ -155,10 +157,12 @@ def _pipeline(definitions: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _one_or_many(schema: dict[str, Any], key: str, model: str) -> None:
+def _one_or_many(schema: dict[str, Any], key: str, *models: str) -> None:
     text = schema["properties"][key].get("description", "")
+    arms = [_ref(model) for model in models]
+    inside = arms[0] if len(arms) == 1 else {"anyOf": arms}
     schema["properties"][key] = {
-        "anyOf": [_ref(model), {"type": "array", "items": _ref(model), "minItems": 1}],
+        "anyOf": [*arms, {"type": "array", "items": inside, "minItems": 1}],
         "description": text,
     }
 

@@ -16,7 +16,7 @@ from triggers.errors import RuleError
 from triggers.trigger import Paused, Repeat, RunRule, Source, Trigger, WhenBusy
 
 LATER: Final = frozenset(
-    {"join", "absent", "batch", "overdue", "debounce", "throttle", "sample", "window", "cron", "timezone", "by_time"},
+    {"join", "absent", "batch", "overdue", "debounce", "throttle", "sample", "window", "by_time"},
 )
 
 
@@ -60,7 +60,7 @@ class TriggerOptions(Options):
     """One entry of `triggers`. `missing_field: false` lets a missing field be false instead of an error."""
 
     on: Annotated[tuple[SourceOptions, ...], BeforeValidator(_one_or_many)] = Field(
-        min_length=1, description="`{sensor: NAME}`, or a list of such"
+        min_length=1, description="`{sensor: NAME}` or `{cron: TIME}`, or a list of such"
     )
     run: Annotated[tuple[RunOptions, ...], BeforeValidator(_one_or_many)] = Field(
         min_length=1, description="`{pipeline: NAME}`, or a list of such"

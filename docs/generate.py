@@ -51,6 +51,7 @@ def config_page() -> Iterator[str]:
 
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    from config import cron_triggers as c
     from config import pipelines_section as p
     from config import service_section as s
     from config import triggers_section as t
@@ -67,6 +68,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "datasets.NAME", s.DatasetOptions
     yield "triggers.NAME", t.TriggerOptions
     yield "triggers.NAME.on", t.SourceOptions
+    yield "triggers.NAME.on (a time)", c.CronOptions
     yield "triggers.NAME.run", t.RunOptions
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions

@@ -6,7 +6,7 @@ Built-in kinds stand in the explicit list of `sensors.registry`; plug-ins come t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +15,12 @@ from sensors.sensor import PushSensor, Sensor
 
 
 class SensorOptions(BaseModel):
-    """Options that every kind has. A kind's model extends it; unknown keys are errors."""
+    """Options that every kind has. A kind's model extends it; unknown keys are errors.
+
+    `undefaulted` are options of a kind that `defaults.sensor` does not fill in: there they would mean something else.
+    """
+
+    undefaulted: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -166,7 +166,7 @@ async def _compose(
     )
     service = Service(parts, config, version)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
-    watch.connect(service.tell_health)
+    watch.connect(service.tell_health, service.tell_missed)
     try:
         await service.start()
     except BaseException:

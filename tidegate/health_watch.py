@@ -8,13 +8,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from sensors.batch import Batch
 from sensors.health import SensorHealth, State
+from sensors.ports import Stored
 from tidegate.telemetry.instruments import Instruments
 from tidegate.telemetry.observers import SensorObserver
 from tidegate.telemetry.tracing import Tracing
 
 _log = logging.getLogger("tidegate.sensors")
 TellHealth = Callable[[str, bool, str], Awaitable[None]]
+TellMissed = Callable[[str, int], Awaitable[None]]
 
 
 class HealthWatch(SensorObserver):
@@ -23,11 +26,26 @@ class HealthWatch(SensorObserver):
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
         self._tell: TellHealth | None = None
+        self._tell_missed: TellMissed | None = None
         self._telling: set[asyncio.Task[None]] = set()
 
-    def connect(self, tell: TellHealth) -> None:
-        """Tell health changes through `tell` from now on."""
-        self._tell = tell
+    def connect(self, tell: TellHealth, tell_missed: TellMissed | None = None) -> None:
+        """Tell health changes through `tell`, and ticks that a schedule left out through `tell_missed`, from now on."""
+        self._tell, self._tell_missed = tell, tell_missed
+
+    def on_batch(self, sensor: str, batch: Batch, stored: Stored) -> None:
+        """Measure what became durable; what a schedule missed is also logged and told."""
+        super().on_batch(sensor, batch, stored)
+        missed = 0 if stored.stale else batch.counts.get("missed", 0)
+        if missed:
+            _log.warning(
+                "schedule %s missed %d ticks and does not make up for them",
+                sensor,
+                missed,
+                extra={"action": "schedule_missed", "sensor": sensor},
+            )
+            if self._tell_missed is not None:
+                self._beside(self._tell_missed(sensor, missed))
 
     def on_state(self, sensor: str, health: SensorHealth, previous: State) -> None:
         """Log and measure a change of state."""
@@ -48,9 +66,12 @@ class HealthWatch(SensorObserver):
         """Write the own event beside the work."""
         super().on_health(sensor, healthy, health)
         if self._tell is not None:
-            task = asyncio.ensure_future(self._tell(sensor, healthy, health.reason))
-            self._telling.add(task)
-            task.add_done_callback(self._told)
+            self._beside(self._tell(sensor, healthy, health.reason))
+
+    def _beside(self, telling: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(telling)
+        self._telling.add(task)
+        task.add_done_callback(self._told)
 
     def _told(self, task: "asyncio.Task[None]") -> None:
         self._telling.discard(task)

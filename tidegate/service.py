@@ -18,11 +18,12 @@ from pipelines.run import Run
 from sensors.audit import AuditReport
 from sensors.batch import Batch
 from sensors.clock import Clock
+from sensors.event import Event
 from sensors.ports import Unavailable
 from tidegate.fleet import Fleet
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
-from tidegate.own_events import sensor_event
+from tidegate.own_events import missed_event, sensor_event
 from tidegate.pauses import Pauses
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
@@ -268,20 +269,24 @@ class Service:
 
     # -- own events of sensors ---------------------------------------------------------------------------------------
     async def tell_health(self, sensor: str, healthy: bool, reason: str) -> None:
-        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it.
+        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it."""
+        change = "recovered" if healthy else "unhealthy"
+        await self._tell(sensor_event(sensor, change, reason, self._config.name, self._parts.clock.now()))
 
-        A store that is away is no reason to fail.
-        """
-        now = self._parts.clock.now()
-        event = sensor_event(sensor, "recovered" if healthy else "unhealthy", reason, self._config.name, now)
+    async def tell_missed(self, sensor: str, missed: int) -> None:
+        """Write `tidegate.schedule.missed`, when a rule could want it."""
+        await self._tell(missed_event(sensor, missed, self._config.name, self._parts.clock.now()))
+
+    async def _tell(self, event: Event) -> None:
+        """Store an own event about a sensor; a store that is away is no reason to fail."""
         wanted = self._parts.rules.current.rules.wants(event.sensor, event.type, event.subject)
         batch = Batch(events=(event,), dedup_for=604_800.0) if wanted else Batch(counts={"unwatched": 1})
         try:
             await self._parts.inbox.put(event.sensor, batch)
         except Unavailable as error:
             _log.warning(
-                "the health of sensor %s could not be told as an event: %s",
-                sensor,
+                "what happened to sensor %s could not be told as an event: %s",
+                event.subject,
                 error,
                 extra={"action": "own_event"},
             )
