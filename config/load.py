@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import config
 from config.alerts_section import read_alerts
+from config.cron_triggers import TYPES as TICKS
+from config.cron_triggers import take_crons
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -106,13 +108,17 @@ def _sections(
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
     pipelines = read_pipelines(reading, engines, load)
+    written = digest(canonical(reading.root, 3), 64)
+    crons = take_crons(reading, sensors)
+    types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}
+    named = read_sensors(reading, sensors, service.name, connections)
     return {
         "name": service.name,
         "listen": service.listen,
         "admin_listen": service.admin_listen,
         "url": service.url,
         "store": absolute_store(service.store, reading.base, state),
-        "hash": digest(canonical(reading.root, 3), 64),
+        "hash": written,
         "state_dir": state,
         "retention": Retention(**service.retention.model_dump()),
         "limits": Limits(**service.limits.model_dump()),
@@ -122,9 +128,9 @@ def _sections(
         "alerts": read_alerts(reading),
         "connections": connections,
         "datasets": read_datasets(reading, connections),
-        "sensors": read_sensors(reading, sensors, service.name, connections),
+        "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
         "pipelines": pipelines,
-        "triggers": read_triggers(reading, emitted_types(reading, sensors), parameter_names(reading, pipelines)),
+        "triggers": read_triggers(reading, types, parameter_names(reading, pipelines)),
     }
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from config.alerts_section import AlertOptions
+from config.cron_triggers import CronOptions
 from config.kinds import Kinds, by_name
 from config.patterns import RunOptions, SourceOptions
 from config.pipelines_section import PipelineOptions, TaskOptions
@@ -40,13 +41,14 @@ def json_schema(sensors: Kinds[SensorKind], engines: Kinds[EngineKind]) -> dict[
         DatasetOptions,
         TriggerOptions,
         SourceOptions,
+        CronOptions,
         RunOptions,
         TaskOptions,
         PipelineOptions,
     ]
     for model in sections:
         _define(definitions, model.__name__, model)
-    _one_or_many(definitions["TriggerOptions"], "on", "SourceOptions")
+    _one_or_many(definitions["TriggerOptions"], "on", "SourceOptions", "CronOptions")
     _one_or_many(definitions["TriggerOptions"], "run", "RunOptions")
     _one_or_many(definitions["TriggerOptions.OverdueOptions"], "run", "RunOptions")
     for kind in sensor_kinds:
@@ -157,10 +159,12 @@ def _pipeline(definitions: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _one_or_many(schema: dict[str, Any], key: str, model: str) -> None:
+def _one_or_many(schema: dict[str, Any], key: str, *models: str) -> None:
     text = schema["properties"][key].get("description", "")
+    arms = [_ref(model) for model in models]
+    inside = arms[0] if len(arms) == 1 else {"anyOf": arms}
     schema["properties"][key] = {
-        "anyOf": [_ref(model), {"type": "array", "items": _ref(model), "minItems": 1}],
+        "anyOf": [*arms, {"type": "array", "items": inside, "minItems": 1}],
         "description": text,
     }
 

@@ -34,6 +34,7 @@ OWN_TYPES: Final = (
     "tidegate.join.overdue",
     "tidegate.sensor.unhealthy",
     "tidegate.sensor.recovered",
+    "tidegate.schedule.missed",
 )
 _RESERVED_PATHS: Final = ("/api", "/healthz", "/readyz", "/metrics", "/console")
 _TYPE: Final = re.compile(r"[A-Za-z0-9_.-]+")
@@ -63,7 +64,7 @@ def read_sensors(
         for key in later:
             reading.problem((*path, key), *not_available(key), key=True)
         own = Table(node.mark, {key: entry for key, entry in node.entries.items() if key not in later})
-        whole = with_defaults(own, defaults, known) if isinstance(defaults, Table) else own
+        whole = with_defaults(own, defaults, _defaulted(kind)) if isinstance(defaults, Table) else own
         without = "" if "kind" in known else "kind"
         options = reading.validate(kind.options, path, whole, without=without, template=kind.options.templates)
         if options is not None and _can_be_built(reading, path, whole, SensorEntry(name, kind, options), context):
@@ -71,6 +72,11 @@ def read_sensors(
     _check_paths(reading, entries)
     _check_webhooks(reading, entries)
     return entries
+
+
+def _defaulted(kind: SensorKind) -> list[str]:
+    """Return the keys of a kind that `defaults.sensor` fills in."""
+    return [key for key in keys_of(kind.options) if key not in kind.options.undefaulted]
 
 
 def emitted_types(reading: Reading, kinds: Mapping[str, SensorKind]) -> dict[str, tuple[str, ...] | None]:

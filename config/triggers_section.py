@@ -30,8 +30,8 @@ from triggers.errors import RuleError
 from triggers.pattern import parts_of
 from triggers.trigger import Paused, Repeat, RunRule, Trigger, WhenBusy
 
-LATER: Final = frozenset({"batch", "debounce", "throttle", "sample", "window", "cron", "timezone", "by_time"})
-_ON: Final = "`{sensor: NAME}`, or a list of such"
+LATER: Final = frozenset({"batch", "debounce", "throttle", "sample", "window", "by_time"})
+_ON: Final = "`{sensor: NAME}` or `{cron: TIME}`, or a list of such"
 _BESIDE: Final = {"when": "give each part its own `when`", "each": "take it out: a pattern is fulfilled as a whole"}
 
 

@@ -52,6 +52,7 @@ def config_page() -> Iterator[str]:
 
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import alerts_section as a
+    from config import cron_triggers as c
     from config import patterns as w
     from config import pipelines_section as p
     from config import service_section as s
@@ -70,6 +71,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "datasets.NAME", s.DatasetOptions
     yield "triggers.NAME", t.TriggerOptions
     yield "triggers.NAME.on", w.SourceOptions
+    yield "triggers.NAME.on (a time)", c.CronOptions
     yield "triggers.NAME.run", w.RunOptions
     yield "triggers.NAME.join", w.JoinOptions
     yield "triggers.NAME.join.of.NAME", w.PartOptions

@@ -20,9 +20,11 @@ class SensorOptions(BaseModel):
     """Options that every kind has. A kind's model extends it; unknown keys are errors.
 
     `templates` are the options whose texts may hold `${{ … }}`: what a secret brings into them is never evaluated.
+    `undefaulted` are options of a kind that `defaults.sensor` does not fill in: there they would mean something else.
     """
 
     templates: ClassVar[frozenset[str]] = frozenset()
+    undefaulted: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

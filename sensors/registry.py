@@ -23,7 +23,11 @@ GROUP = "tidegate.sensors"
 _BUILTIN: Mapping[str, str] = MappingProxyType(
     {
         name: f"sensors.kinds.{name.replace('-', '_')}"
-        for name in ("webhook", "files", "s3", "adls", "kafka", "rabbitmq", "sqs", "azure-queue", "http")
+        for name in (
+            *("webhook", "files", "s3", "adls"),
+            *("kafka", "rabbitmq", "sqs", "azure-queue"),
+            *("http", "schedule"),
+        )
     }
 )
 

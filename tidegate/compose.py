@@ -188,7 +188,7 @@ async def _compose(
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
-    watch.connect(service.tell_health)
+    watch.connect(service.tell_health, service.tell_missed)
     try:
         await service.start()
     except BaseException:

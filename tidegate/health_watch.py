@@ -9,13 +9,16 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from sensors.batch import Batch
 from sensors.health import SensorHealth, State
+from sensors.ports import Stored
 from tidegate.telemetry.instruments import Instruments
 from tidegate.telemetry.observers import SensorObserver
 from tidegate.telemetry.tracing import Tracing
 
 _log = logging.getLogger("tidegate.sensors")
 TellHealth = Callable[[str, bool, str], Coroutine[Any, Any, None]]
+TellMissed = Callable[[str, int], Coroutine[Any, Any, None]]
 _LAST = 2.0  # seconds that what is being told has when the service stops
 
 
@@ -25,11 +28,26 @@ class HealthWatch(SensorObserver):
     def __init__(self, instruments: Instruments) -> None:
         super().__init__(instruments)
         self._tell: TellHealth | None = None
+        self._tell_missed: TellMissed | None = None
         self._telling: dict[str, asyncio.Task[None]] = {}
 
-    def connect(self, tell: TellHealth) -> None:
-        """Tell health changes through `tell` from now on."""
-        self._tell = tell
+    def connect(self, tell: TellHealth, tell_missed: TellMissed | None = None) -> None:
+        """Tell health changes through `tell`, and ticks that a schedule left out through `tell_missed`, from now on."""
+        self._tell, self._tell_missed = tell, tell_missed
+
+    def on_batch(self, sensor: str, batch: Batch, stored: Stored) -> None:
+        """Measure what became durable; what a schedule missed is also logged and told."""
+        super().on_batch(sensor, batch, stored)
+        missed = 0 if stored.stale else batch.counts.get("missed", 0)
+        if missed:
+            _log.warning(
+                "schedule %s missed %d ticks and does not make up for them",
+                sensor,
+                missed,
+                extra={"action": "schedule_missed", "sensor": sensor},
+            )
+            if self._tell_missed is not None:
+                self._beside(sensor, self._tell_missed(sensor, missed))
 
     def on_state(self, sensor: str, health: SensorHealth, previous: State) -> None:
         """Log and measure a change of state."""
@@ -50,10 +68,12 @@ class HealthWatch(SensorObserver):
         """Write the own event beside the work; changes of one sensor are told in their order."""
         super().on_health(sensor, healthy, health)
         if self._tell is not None:
-            before = self._telling.get(sensor)
-            task = asyncio.ensure_future(self._after(before, self._tell(sensor, healthy, health.reason)))
-            self._telling[sensor] = task
-            task.add_done_callback(lambda done: self._told(sensor, done))
+            self._beside(sensor, self._tell(sensor, healthy, health.reason))
+
+    def _beside(self, sensor: str, telling: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._after(self._telling.get(sensor), telling))
+        self._telling[sensor] = task
+        task.add_done_callback(lambda done: self._told(sensor, done))
 
     async def stop(self) -> None:
         """End what is being told; called once no sensor runs any more. Waits a moment for what is under way."""

@@ -1,9 +1,9 @@
 """Own events: what the service tells about itself, as events of the reserved sensor `tidegate`. Pure.
 
 Types: `tidegate.run.started|succeeded|failed|cancelled`, `tidegate.dataset.updated`, `tidegate.check.failed`,
-`tidegate.join.overdue|late`, `tidegate.sensor.unhealthy|recovered`. Their ids are made of what they tell of, so the
-same change is never told twice. `depth` counts runs between an outside event and this one: chains deeper than
-`sensors.event.MAX_DEPTH` are refused.
+`tidegate.join.overdue|late`, `tidegate.sensor.unhealthy|recovered`, `tidegate.schedule.missed`. Their ids are made of
+what they tell of, so the same change is never told twice. `depth` counts runs between an outside event and this one:
+chains deeper than `sensors.event.MAX_DEPTH` are refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,16 +70,25 @@ def own_events(run: Run, change: str, step: RunStep | None, service: str, now: i
 
 def sensor_event(sensor: str, change: str, reason: str, service: str, now: int) -> Event:
     """Build `tidegate.sensor.unhealthy` or `.recovered`."""
+    return _of_sensor(sensor, f"sensor.{change}", change, {"reason": _readable(reason)}, service, now)
+
+
+def missed_event(sensor: str, missed: int, service: str, now: int) -> Event:
+    """Build `tidegate.schedule.missed`: so many ticks of a schedule were left out."""
+    return _of_sensor(sensor, "schedule.missed", "missed", {"missed": missed}, service, now)
+
+
+def _of_sensor(sensor: str, type: str, change: str, data: Mapping[str, Any], service: str, now: int) -> Event:
     return Event(
         sensor=OWN_SENSOR,
         id=f"{sensor}/{change}/{now}",
         uid=new_uid(EVENT, now),
         source=f"/tidegate/{service}",
-        type=f"tidegate.sensor.{change}",
+        type=f"tidegate.{type}",
         received_at=now,
         subject=sensor,
         time=now,
-        data=orjson.dumps({"sensor": sensor, "reason": _readable(reason)}),
+        data=orjson.dumps({"sensor": sensor, **data}),
         content_type="application/json",
     )
 

@@ -18,15 +18,17 @@ from pipelines.run import Run
 from sensors.audit import AuditReport
 from sensors.batch import Batch
 from sensors.clock import Clock
+from sensors.event import Event
 from sensors.ports import Unavailable
+from tidegate.alerts.alert import Alert
 from tidegate.alerts.sender import AlertSender, Tried
-from tidegate.alerts.sources import config_alert, health_alert
+from tidegate.alerts.sources import config_alert, health_alert, missed_alert
 from tidegate.fleet import Fleet
 from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
 from tidegate.join_timers import ArmPatterns
-from tidegate.own_events import sensor_event
+from tidegate.own_events import missed_event, sensor_event
 from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
@@ -320,16 +322,24 @@ class Service:
 
     # -- own events of sensors ---------------------------------------------------------------------------------------
     async def tell_health(self, sensor: str, healthy: bool, reason: str) -> None:
-        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it, and the alert beside it.
+        """Write `tidegate.sensor.unhealthy|recovered`, when a rule could want it, and the alert beside it."""
+        now, rules = self._parts.clock.now(), self._parts.rules.current.alerts
+        event = sensor_event(sensor, "recovered" if healthy else "unhealthy", reason, self._config.name, now)
+        await self._tell(event, health_alert(rules, sensor, healthy, reason, now))
+
+    async def tell_missed(self, sensor: str, missed: int) -> None:
+        """Write `tidegate.schedule.missed`, when a rule could want it, and the alert beside it."""
+        now, rules = self._parts.clock.now(), self._parts.rules.current.alerts
+        event = missed_event(sensor, missed, self._config.name, now)
+        await self._tell(event, missed_alert(rules, sensor, missed, now))
+
+    async def _tell(self, event: Event, alert: Alert) -> None:
+        """Store what happened to a sensor.
 
         While the store is away it is tried again: a sensor that is dead must not look alive afterwards.
         """
-        now = self._parts.clock.now()
-        event = sensor_event(sensor, "recovered" if healthy else "unhealthy", reason, self._config.name, now)
-        rules = self._parts.rules.current
-        wanted = rules.rules.wants(event.sensor, event.type, event.subject)
+        wanted = self._parts.rules.current.rules.wants(event.sensor, event.type, event.subject)
         batch = Batch(events=(event,), dedup_for=604_800.0) if wanted else Batch(counts={"unwatched": 1})
-        alert = health_alert(rules.alerts, sensor, healthy, reason, now)
         while True:
             try:
                 await self._parts.inbox.tell(event.sensor, batch, alert)
@@ -337,8 +347,8 @@ class Service:
                 if self._draining:
                     raise
                 _log.warning(
-                    "the health of sensor %s cannot be told now, and will be: %s",
-                    sensor,
+                    "what happened to sensor %s cannot be told now, and will be: %s",
+                    event.subject,
                     error,
                     extra={"action": "own_event"},
                 )

@@ -25,10 +25,15 @@ class Case:
     requests: Sequence[Request] = field(default_factory=tuple)
     bad: Sequence[dict[str, Any]] = ()  # option sets that must be refused
     place: str | None = None
+    sourceless: bool = False  # there is nothing that could be away
 
 
 async def _drop(folder: Path) -> None:
     (folder / "a.csv").write_text("id\n1\n")
+
+
+async def _wait(folder: Path) -> None:
+    """Time passes by itself."""
 
 
 def _signed(body: bytes, delivery: str) -> Request:
@@ -230,5 +235,18 @@ CASES: dict[str, Case] = {
         stimulate=_enqueue,
         place="azure_place",
         bad=({}, {"queue": "Jobs_"}, {"queue": "jobs", "encoding": "base32"}),
+    ),
+    "schedule": Case(
+        options=lambda _: {"every": "3s"},  # longer than the second in which the kit looks for repeats
+        stimulate=_wait,
+        bad=(
+            {},
+            {"cron": "0 6 * * *", "every": "10m"},
+            {"every": "10m", "timezone": "Europe/Oslo"},
+            {"every": "10s", "jitter": "10s"},
+            {"every": "500ms"},
+            {"cron": "0 6 * * *", "start": "now"},
+        ),
+        sourceless=True,
     ),
 }

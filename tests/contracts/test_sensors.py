@@ -28,7 +28,7 @@ from sensors.testing import (
 from tests.contracts.sensor_cases import CASES
 
 _KINDS = [pytest.param(kind, id=kind.name) for kind in builtin_kinds()]
-_PULL = [pytest.param(kind, id=kind.name) for kind in builtin_kinds() if not kind.push]
+_AWAY = [pytest.param(kind, id=kind.name) for kind in builtin_kinds() if not (kind.push or CASES[kind.name].sourceless)]
 _PUSH = [pytest.param(kind, id=kind.name) for kind in builtin_kinds() if kind.push]
 
 
@@ -97,7 +97,7 @@ def test_common_options_are_known_to_every_kind(kind: SensorKind, tmp_path: Path
     )
 
 
-@pytest.mark.parametrize("kind", _PULL)
+@pytest.mark.parametrize("kind", _AWAY)
 async def test_a_pull_sensor_without_its_source_says_not_connected(kind: SensorKind, tmp_path: Path) -> None:
     """A source that is not there is NotConnected with a sentence, and can be tried again."""
     options = kind.options.model_validate(CASES[kind.name].options(tmp_path / "nowhere"))

@@ -181,6 +181,21 @@ def health_alert(rules: AlertRules, sensor: str, healthy: bool, reason: str, now
     )
 
 
+def missed_alert(rules: AlertRules, sensor: str, missed: int, now: int) -> Alert:
+    """Return the alert of a schedule that left out ticks which it does not make up for."""
+    return Alert(
+        kind="schedule_missed",
+        id=f"{sensor}/missed/{now}",
+        key=f"schedule_missed/{sensor}",
+        subject=sensor,
+        at=now,
+        text=f"{missed} times of the schedule passed while it could not be followed, and are not made up for",
+        count=missed,
+        sensor=sensor,
+        tags=rules.tags(sensor=sensor),
+    )
+
+
 def config_alert(rules: AlertRules, refusal: str | None, now: int) -> Alert:
     """Return the alert of a changed configuration that was refused (None: one was put in force)."""
     return Alert(

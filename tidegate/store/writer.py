@@ -147,7 +147,7 @@ class GroupWriter:
 
     @property
     def backlog(self) -> tuple[int, int]:
-        """Return items and bytes that wait for a commit."""
+        """Return items and bytes that wait for a commit; the house's own small writes take nobody's place."""
         return self._items, self._bytes
 
     def submit(self, write: Write[Any, Any], item: Any, weight: int) -> "asyncio.Future[Any]":
@@ -167,7 +167,7 @@ class GroupWriter:
                 Overloaded(f"{self._items} items ({self._bytes} bytes) wait for the store already; send more slowly.")
             )
         else:
-            self._items += 1
+            self._items += weight > 0
             self._bytes += weight
             if not self._batch:  # what else this turn of the loop submits goes along
                 loop.call_soon(self._flush)
@@ -181,7 +181,7 @@ class GroupWriter:
 
     def _resolve(self, outcomes: Iterable[_Outcome]) -> None:
         for entry, result, error in outcomes:
-            self._items -= 1
+            self._items -= entry.weight > 0
             self._bytes -= entry.weight
             future = entry.future
             if future.done():
