@@ -91,8 +91,9 @@ def cursor_before_commit() -> None:
     ingest._write_positions = _write_nothing
 
 
-def _write_nothing(tx: Any, item: Any, now: int) -> None:
+def _write_nothing(tx: Any, item: Any, now: int) -> tuple[()]:
     """Leave out what was written already."""
+    return ()
 
 
 def synchronous_off() -> None:
