@@ -1,4 +1,4 @@
-"""Killed between the commit of an alert and its delivery: the next start delivers it; nothing is told twice."""
+"""Killed between the commit of an alert and its delivery: the next start delivers it, under the same name."""
 
 import asyncio
 import contextlib
@@ -34,28 +34,39 @@ async def sink() -> AsyncIterator[Sink]:
         yield opened
 
 
-async def test_a_kill_between_commit_and_delivery_loses_no_alert(tmp_path: Path, sink: Sink) -> None:
-    """SIGKILL when the event, its decision and the alert are durable and nothing was sent: sent after the restart."""
+@pytest.mark.parametrize(
+    ("point", "sends"),
+    [
+        ("alerts.planned", 1),
+        pytest.param("alerts.before_send", 1, marks=pytest.mark.campaign),  # waits for the end of a lease
+        pytest.param("alerts.after_send", 2, marks=pytest.mark.campaign),
+    ],
+)
+async def test_a_kill_between_commit_and_delivery_loses_no_alert(
+    tmp_path: Path, sink: Sink, point: str, sends: int
+) -> None:
+    """SIGKILL when the alert is durable: sent after the restart; once more, under its name, if nobody knows it was."""
     service = QuickstartService(tmp_path, ALERT_URL=f"{sink.url}/hook", OTEL_SDK_DISABLED="true")
     port = tmp_path / "config" / "port.yaml"
     port.write_text(port.read_text() + ALERTS)
     try:
-        service._environ["TIDEGATE_FAILPOINT"] = "alerts.planned"
+        service._environ["TIDEGATE_FAILPOINT"] = point
         await service.start()
         await _post_until_dead(service)
         before = len(sink.bodies)
         del service._environ["TIDEGATE_FAILPOINT"]
         await service.start()
-        (row,) = await service.until(lambda: _sent(service))
+        (row,) = await service.until(lambda: _sent(service), 100)
         assert await service.stop() == 0
     finally:
         await service.end()
 
-    assert before == 0
+    assert before == sends - 1
     told = [json.loads(body) for body in sink.bodies]
     assert [body["kind"] for body in told] == ["trigger_error"] * len(told)
-    assert sum(body["count"] for body in told) == len(told) == 1
-    assert row["message"] == told[0]["id"]
+    assert [body["count"] for body in told] == [1] * sends
+    assert {body["id"] for body in told} == {row["message"]}
+    assert {request.headers["Idempotency-Key"] for request in sink.requests} == {row["message"]}
     assert "nothing" in told[0]["text"]
 
 
