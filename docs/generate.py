@@ -221,6 +221,7 @@ def metrics_page() -> Iterator[str]:
     instruments = Instruments(cast("Any", kept))
     instruments.active_runs(dict)
     instruments.backlog(lambda: (0, 0))
+    instruments.lags(dict)
     instruments.process()
     yield "\n# Metrics\n"
     yield SECTIONS["metrics"]

@@ -64,7 +64,7 @@ async def test_the_same_batch_is_tried_until_it_is_durable() -> None:
 
 
 async def test_of_a_batch_in_pieces_only_what_is_stale_is_dropped() -> None:
-    """When one shard is somebody else's by now, the work on the others is stored and acknowledged; then it reconnects."""
+    """When one shard is somebody else's by now, the work on the others is stored; then it connects anew."""
     acks: list[int] = []
     async with running() as stage:
         owned = await stage.inbox.lookup("s").own(["a", "b"])
