@@ -235,6 +235,7 @@ def metrics_page() -> Iterator[str]:
     instruments.active_runs(dict)
     instruments.backlog(lambda: (0, 0))
     instruments.alerts_undelivered(dict)
+    instruments.lags(dict)
     instruments.process()
     yield "\n# Metrics\n"
     yield SECTIONS["metrics"]

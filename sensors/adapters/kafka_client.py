@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from sensors.adapters.kafka_options import KafkaOptions
 from sensors.adapters.kafka_security import security
@@ -15,6 +17,7 @@ from sensors.clock import Clock
 _FETCH = 16 << 20  # bytes that a broker sends at once; one record may be larger
 _PART = 1 << 20  # of one partition
 _METADATA = 30_000  # milliseconds after which new partitions and topics are seen
+_ASK = 5  # seconds
 _REBALANCE = 30_000  # milliseconds that members have to give partitions back; dead ones only have their session
 
 Client = Callable[[str | None], Any]  # the group, or None -> a consumer that is not started
@@ -42,6 +45,26 @@ def client(name: str, options: KafkaOptions, base: Path, clock: Clock) -> Client
         )
 
     return make
+
+
+async def refusal(options: KafkaOptions, base: Path, clock: Clock) -> Exception | None:
+    """Ask the brokers once more, one by one, and return what the first of them answers; None when all answer.
+
+    The client library says only that it reached none of them, and logs why.
+    """
+    for host, port, _ in collect_hosts(list(options.brokers)):
+        try:
+            async with asyncio.timeout(_ASK):
+                connection = await create_conn(
+                    host, port, request_timeout_ms=_ASK * 1000, **security(options, base, clock)
+                )
+                try:
+                    await connection.send(MetadataRequest([]))
+                finally:
+                    connection.close()
+        except Exception as error:  # noqa: BLE001 - it is what was asked for
+            return error
+    return None
 
 
 async def stop(consumer: Any) -> None:

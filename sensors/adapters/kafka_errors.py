@@ -26,7 +26,7 @@ def _sentence(error: BaseException, brokers: str) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
-            said = cause.reason or cause
+            said = getattr(cause, "reason", None) or cause
             return f"no secure connection to {brokers}: {said}; check `tls` and the brokers' certificates"
         cause = cause.__cause__ or cause.__context__
     for kinds, sentence in _MEANINGS:
@@ -50,9 +50,13 @@ _MEANINGS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
     ((kafka.UnsupportedSaslMechanismError, kafka.IllegalSaslStateError, kafka.SaslAuthenticationFailed), _IDENTITY),
     (
         (kafka.KafkaConnectionError, kafka.NoBrokersAvailable),
-        "no broker answers at {brokers} ({error}); are they running, and is `brokers` right (with TLS, `tls`)?",
+        "no broker answers at {brokers} ({error}); are they running, and are `brokers`, `tls` and `sasl` right?",
     ),
     ((kafka.UnknownTopicOrPartitionError,), "topic {names} does not exist; create it, or correct `topics`"),
+    (
+        (kafka.UnknownError,),  # the library has no name for a static member that was replaced
+        "the brokers refused with an error of no name ({error}); where `instance` is set, is it another process's too?",
+    ),
     (
         (kafka.InvalidSessionTimeoutError,),
         "the brokers do not allow this `session_timeout`; choose one between their bounds",
@@ -62,6 +66,6 @@ _MEANINGS: Final[tuple[tuple[tuple[type[BaseException], ...], str], ...]] = (
         "the brokers at {brokers} speak another version of the protocol ({error})",
     ),
     ((kafka.CorruptRecordException,), "a record came damaged ({error}); it is read again"),
-    ((asyncio.TimeoutError, kafka.RequestTimedOutError), "{brokers} did not answer in time"),
-    ((OSError,), "{brokers} cannot be reached: {error}"),
+    ((asyncio.TimeoutError, kafka.RequestTimedOutError, kafka.KafkaTimeoutError), "{brokers} did not answer in time"),
+    ((OSError,), "{brokers} cannot be reached ({error}); are they running, and are `brokers` and `tls` right?"),
 )

@@ -23,6 +23,8 @@ TOMBSTONE = "tombstone"
 _SUBJECT = 1024  # characters of a key that may be a subject
 _NUL = b"\\u0000"
 _KEY_KEPT = 4096
+# Attributes that a producer's headers and extensions cannot set: they say what the record is.
+_OURS = frozenset({"topic", "partition", "offset", "key", "key_encoding", "ceid", TOMBSTONE})
 
 
 class Raw(Protocol):
@@ -70,6 +72,11 @@ class _Shown:
         return self.content
 
     @property
+    def trace(self) -> Sequence[tuple[str, bytes | None]] | None:
+        """Where the producer's trace context stands, if not in the headers."""
+        return None
+
+    @property
     def id(self) -> str:
         """The event's id."""
         return record_id(self.raw, self.incarnation)
@@ -108,6 +115,12 @@ class _ShownCloud(_Shown):
     def __init__(self, reader: "RecordReader") -> None:
         super().__init__(reader)
         self.cloud: Any = None
+
+    @property
+    def trace(self) -> Sequence[tuple[str, bytes | None]] | None:
+        """The extensions of distributed tracing name the context in which the event was made."""
+        found = self.cloud.envelope.extensions
+        return [(name, text.encode()) for name, text in found.items()] if "traceparent" in found else None
 
     @property
     def type(self) -> str:  # type: ignore[override]
@@ -224,7 +237,7 @@ class RecordReader:
     def _event(
         self, raw: Raw, shown: _Shown, data: bytes | None, content_type: str | None, uid: str, now: int
     ) -> Event:
-        parent, state = trace_of(raw.headers)
+        parent, state = trace_of(raw.headers if shown.trace is None else shown.trace)
         return Event(
             sensor=self.sensor,
             id=record_id(raw, shown.incarnation),
@@ -249,11 +262,11 @@ class RecordReader:
             named: dict[str, list[str]] = {}
             for name, value in raw.headers:
                 lower = name.lower()
-                if cloud is None or not lower.startswith("ce_"):
-                    named.setdefault(lower, []).append((value or b"").decode("latin-1"))
+                if lower not in _OURS and (cloud is None or not lower.startswith("ce_")):
+                    named.setdefault(lower, []).append(_readable(value or b""))
             kept = self._policy.attributes(named)
         if cloud is not None:
-            kept.update(cloud.envelope.extensions)
+            kept.update({name: text for name, text in cloud.envelope.extensions.items() if name not in _OURS})
             kept["ceid"] = cloud.envelope.id
         if raw.key is not None:
             text = _text(raw.key)
@@ -320,6 +333,14 @@ def trace_of(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str | None, s
 
 def _too_large(size: int, most: int) -> BadRecord:
     return BadRecord("too_large", f"the value has {size} bytes; `max_record` allows {most}")
+
+
+def _readable(value: bytes) -> str:
+    """Return a header's value: UTF-8 where it is that, else byte by byte."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _text(key: bytes) -> str | None:

@@ -23,6 +23,7 @@ from sensors.errors import NotConnected
 
 Decode = Callable[[bytes], Any]  # payload after the frame -> content
 EXTRA: Final = "the schema registry needs an extra: install tidegate[schema-registry]"
+EXTRA_CHECK: Final = "holding records against a JSON Schema needs an extra: install tidegate[schema-registry]"
 _FRAME = struct.Struct(">bI")
 _MOST = 1000  # schemas kept
 _NO_SCHEMA = (404, 422)
@@ -190,7 +191,7 @@ def schema_check(schema: Any, what: str) -> Callable[[Any], None]:
     try:
         import jsonschema_rs
     except ImportError as error:
-        raise ValueError(EXTRA) from error
+        raise ValueError(EXTRA_CHECK) from error
     try:
         validator = jsonschema_rs.validator_for(schema)
     except (jsonschema_rs.ValidationError, ValueError, jsonschema_rs.ReferencingError) as error:

@@ -1,12 +1,14 @@
 """How the kafka sensor is let in: encryption and identity as the client library takes them."""
 
 import asyncio
+import base64
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 from aiokafka.abc import AbstractTokenProvider
 
 from sensors.adapters.kafka_options import KafkaOptions, OAuth, Tls
@@ -39,19 +41,23 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
     async def _fetch(self) -> tuple[str, float]:
         options = self._options
         form = {"grant_type": "client_credentials"} | ({"scope": options.scope} if options.scope else {})
-        auth = aiohttp.BasicAuth(options.client_id, options.client_secret.get_secret_value())
+        login = f"{options.client_id}:{options.client_secret.get_secret_value()}".encode()
+        headers = {"Authorization": f"Basic {base64.b64encode(login).decode()}"}
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session,
-                session.post(options.token_url, data=form, auth=auth, allow_redirects=False) as answer,
+                session.post(options.token_url, data=form, headers=headers, allow_redirects=False) as answer,
             ):
                 if answer.status != 200:
                     raise NotConnected(
                         f"{options.token_url} gives no token (status {answer.status}); check `sasl.oauth`"
                     )
-                if (answer.content_length or 0) > _LARGEST:
+                body = await answer.content.read(_LARGEST + 1)
+                while len(body) <= _LARGEST and (more := await answer.content.read(_LARGEST)):
+                    body += more
+                if len(body) > _LARGEST:
                     raise NotConnected(f"{options.token_url} answers with more than a token")
-                said = await answer.json(content_type=None)
+                said = orjson.loads(body)
                 return str(said["access_token"]), float(said.get("expires_in", 300))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NotConnected(f"{options.token_url} cannot be asked for a token: {error}") from error

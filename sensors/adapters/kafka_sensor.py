@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaConnectionError, OffsetOutOfRangeError
 
-from sensors.adapters.kafka_client import client, stop
+from sensors.adapters.kafka_client import client, refusal, stop
 from sensors.adapters.kafka_errors import told
 from sensors.adapters.kafka_formats import Decoder
 from sensors.adapters.kafka_group import Group, Part
@@ -30,7 +30,7 @@ from sensors.adapters.kafka_registry import Schemas
 from sensors.adapters.kafka_retracing import Retracing
 from sensors.batch import Batch, Cursor, merged
 from sensors.clock import Clock
-from sensors.errors import NotConnected
+from sensors.errors import NotConnected, SensorError
 from sensors.health import ShardLag
 from sensors.ports import Lookup, Prefilter, Sieve, WantsAll
 
@@ -93,6 +93,7 @@ class KafkaSensor:
         """`decoder` None reads CloudEvents; `schemas` are fetched before records that name them are decoded."""
         self._group_id = group
         self._options = options
+        self._base = base
         self._clock = clock
         self._schemas = schemas
         self._client = client(name, options, base, clock)
@@ -124,7 +125,8 @@ class KafkaSensor:
         except BaseException as error:
             await stop(consumer)
             if isinstance(error, Exception):
-                raise told(error, self._brokers) from error
+                answer = await self._told(error)
+                raise answer from answer.__cause__
             raise
         group.start()
         self._consumer, self._group = consumer, group
@@ -164,8 +166,9 @@ class KafkaSensor:
                 await consumer.start()
                 reading = self._reader, self._schemas
                 return await peek(consumer, self._options, reading, self._clock, cursors, limit)
-        except Exception as error:
-            raise told(error, self._brokers) from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told as what it means
+            answer = await self._told(error)
+            raise answer from answer.__cause__
         finally:
             await stop(consumer)
             if self._schemas is not None:
@@ -198,6 +201,12 @@ class KafkaSensor:
             raise NotConnected(self._nowhere())
         if set(there) != set(consumer.subscription()):
             consumer.subscribe(there, listener=group)
+
+    async def _told(self, error: Exception) -> SensorError:
+        """Return what went wrong with the connection; where the library does not say why, the brokers are asked."""
+        if isinstance(error, KafkaConnectionError):
+            error = await refusal(self._options, self._base, self._clock) or error
+        return told(error, self._brokers)
 
     def _nowhere(self) -> str:
         names = ", ".join(self._missing)

@@ -1,10 +1,11 @@
 """The one loop: order, durability before ack, back-off, hang, poison, pause, stop, and health told exactly once."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from sensors.batch import Batch, Cursor, SeenObject
+from sensors.batch import Batch, Cursor, Fence, SeenObject, merged
 from sensors.errors import BackOff, BadPayload, Exhausted, NotConnected
 from sensors.ports import Unavailable
 from sensors.runner import RunnerSettings
@@ -60,6 +61,27 @@ async def test_the_same_batch_is_tried_until_it_is_durable() -> None:
         assert stage.state() == "healthy"
         assert stage.witness.changes == [False, True]
         assert "close" not in stage.sensor.log
+
+
+async def test_of_a_batch_in_pieces_only_what_is_stale_is_dropped() -> None:
+    """When one shard is somebody else's by now, the work on the others is stored; then it connects anew."""
+    acks: list[int] = []
+    async with running() as stage:
+        owned = await stage.inbox.lookup("s").own(["a", "b"])
+        pieces = [
+            replace(_batch(n, acks), cursors=(Cursor(shard, "1"),), fences=(Fence(shard, owned[shard].epoch),))
+            for n, shard in enumerate(owned, 1)
+        ]
+        await stage.inbox.lookup("s").own(["a"])  # by another process
+        stage.sensor.add(merged(pieces))
+        await settle()
+
+        assert [event.id for event in stage.inbox.events] == ["id-2"]
+        assert set(await stage.inbox.cursors("s")) == {"b"}
+        assert acks == [2]
+        assert len(stage.witness.batches) == 1
+        await stage.pass_time(5.0)
+        assert stage.sensor.log.count("connect") == 2
 
 
 async def test_a_stale_batch_is_not_acknowledged_and_the_position_is_read_anew() -> None:

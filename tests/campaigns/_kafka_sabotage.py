@@ -1,0 +1,88 @@
+"""The service with one thing of the kafka sensor broken on purpose: `_kafka_sabotage NAME CONFIG`.
+
+As in `_sabotage`, the product has no switch for this: functions are replaced in this process before it serves.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.campaigns import _sabotage
+
+GAP = 0.3
+
+
+def brokers_told_first() -> None:
+    """Acknowledge a batch, so that the brokers are told of its offsets, and store it a moment after that."""
+    from sensors.runner import SensorRunner
+
+    put = SensorRunner._put
+
+    async def put_late(self: Any, batch: Any) -> Any:
+        await batch.ack()
+        await asyncio.sleep(GAP)
+        return await put(self, batch)
+
+    SensorRunner._put = put_late  # type: ignore[method-assign]
+
+
+def fence_dropped() -> None:
+    """Store every batch, whoever owns its partitions by now."""
+    from tidegate import ingest
+
+    stale = ingest._stale
+
+    def never_stale(tx: Any, items: Sequence[Any]) -> frozenset[int]:
+        stale(tx, items)  # the rows are locked all the same
+        return frozenset()
+
+    ingest._stale = never_stale
+
+
+def brokers_believed() -> None:
+    """Begin where the brokers say, which are told by and by, instead of where our own position is."""
+    from sensors.adapters import kafka_group
+    from sensors.adapters.kafka_positions import shard_of
+
+    module: Any = kafka_group  # it uses the name that it imports
+    read, take_up = module.read_position, kafka_group.Group.take_up
+    believed: dict[str, int] = {}
+
+    async def take_up_theirs(self: Any, assigned: Iterable[Any]) -> None:
+        for tp in assigned:
+            believed[shard_of(tp.topic, tp.partition)] = await self._consumer.committed(tp) or 0
+        await take_up(self, assigned)  # type: ignore[arg-type]
+
+    def read_theirs(cursor: Any) -> Any:
+        return replace(read(cursor), next=believed[cursor.shard], marks=())
+
+    module.read_position = read_theirs
+    kafka_group.Group.take_up = take_up_theirs  # type: ignore[method-assign]
+
+
+def position_before_events() -> None:
+    """Commit the positions first, then the events that lie before them."""
+    _sabotage.GAP = GAP
+    _sabotage.cursor_before_commit()
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (brokers_told_first, fence_dropped, brokers_believed, position_before_events)
+}
+
+
+def main() -> int:
+    """Break one thing and serve."""
+    name, config = sys.argv[1:]
+    SABOTAGES[name]()
+    from tidegate.serve import serve
+
+    return serve([Path(config)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
