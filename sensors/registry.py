@@ -21,7 +21,7 @@ API = 1
 GROUP = "tidegate.sensors"
 # Name -> module; a module is imported when its kind is first asked for, so that a start pays for what it uses.
 _BUILTIN: Mapping[str, str] = MappingProxyType(
-    {name: f"sensors.kinds.{name}" for name in ("webhook", "files", "s3", "adls", "schedule")}
+    {name: f"sensors.kinds.{name}" for name in ("webhook", "files", "s3", "adls", "schedule", "sql")}
 )
 
 
