@@ -18,7 +18,9 @@ def secret_paths(kind: Any, data: Any, path: Path = ()) -> Iterator[Path]:
     """Yield the places of texts in `data` that `kind` reads as secrets (SecretStr, SecretBytes)."""
     for place, leaf, value in _walk(kind, data, path):
         if isinstance(value, str) and isinstance(leaf, type) and issubclass(leaf, SecretStr | SecretBytes):
-            yield place
+            harmless = getattr(leaf, "harmless", None)  # of a URL that may hold a password, and need not
+            if harmless is None or not harmless(value):
+                yield place
 
 
 def models_at(kind: Any, data: Any, path: Path) -> list[type[BaseModel]]:

@@ -26,7 +26,7 @@ _BUILTIN: Mapping[str, str] = MappingProxyType(
         for name in (
             *("webhook", "files", "s3", "adls"),
             *("kafka", "rabbitmq", "sqs", "azure-queue"),
-            *("http", "schedule"),
+            *("http", "sql", "schedule"),
         )
     }
 )

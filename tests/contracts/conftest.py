@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.aws import Aws, running_ministack
@@ -69,6 +70,16 @@ def s3_place(tmp_path: Path) -> Iterator[None]:
     """An empty bucket, written down for the case of `s3`."""
     with running_ministack("s3") as aws, aws.bucket() as bucket:
         (tmp_path / "place.json").write_text(json.dumps(bucket.options))
+        yield
+
+
+@pytest.fixture
+def sql_place(tmp_path: Path, postgres_server: Server) -> Iterator[None]:
+    """An empty table, written down for the case of `sql`."""
+    with fresh_database(postgres_server, empty=True) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("create table orders (id int primary key, updated_at timestamptz default now())")
+        (tmp_path / "place.json").write_text(json.dumps({"url": url}))
         yield
 
 

@@ -137,6 +137,16 @@ async def _enqueue(folder: Path) -> None:
         await queue.send_message('{"n": 1}')
 
 
+_NO_SHOP = {"url": "postgresql://reader:secret@127.0.0.1:9/shop"}
+
+
+async def _insert(folder: Path) -> None:
+    import psycopg
+
+    async with await psycopg.AsyncConnection.connect(_place(folder, {})["url"], autocommit=True) as connection:
+        await connection.execute("insert into orders values (1), (2)")
+
+
 # A kind without a case fails the suite: none may come without a test of its contract.
 CASES: dict[str, Case] = {
     "webhook": Case(
@@ -248,5 +258,21 @@ CASES: dict[str, Case] = {
             {"cron": "0 6 * * *", "start": "now"},
         ),
         sourceless=True,
+    ),
+    "sql": Case(
+        options=lambda folder: {**_place(folder, _NO_SHOP), "table": "orders", "key": "id", "high": "updated_at"},
+        stimulate=_insert,
+        place="sql_place",
+        bad=(
+            {},
+            {"url": "sqlite:///a.db", "table": "t", "key": "id", "high": "v"},
+            {"url": "mysql://host/db", "table": "t", "key": "id", "high": "v", "start": "now"},
+            {"url": "sqlite:///a.db", "connection": "x", "table": "t", "key": "id", "high": "v", "start": "now"},
+            {"url": "sqlite:///a.db", "table": "t", "query": "select 1", "key": "id", "high": "v", "start": "now"},
+            {"url": "sqlite:///a.db", "query": "select * from t", "key": "id", "high": "v", "start": "now"},
+            {"url": "sqlite:///a.db", "table": "t", "key": [], "high": "v", "start": "now"},
+            {"url": "sqlite:///a.db", "table": "t", "key": "id", "high": "v", "start": "now", "columns": ["id"]},
+            {"url": "sqlite:///a.db", "table": "t", "key": "id", "high": "v", "start": "now", "overlap": "-5m"},
+        ),
     ),
 }

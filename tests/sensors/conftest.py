@@ -1,15 +1,19 @@
 """The servers that the sensors are tested against: started at the first test that asks, stopped at the end."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.aws import Aws, Bucket, running_ministack, running_seaweedfs
 from tests.support.azure import Azurite, running_azurite
+from tests.support.databases import Database, Watch
 from tests.support.dfs_gateway import running_gateway
 from tests.support.kafka import Kafka, need_apache, running_kafka
 from tests.support.kafka_apache import Cluster, running_cluster
 from tests.support.lake import FileSystem, new_file_system
+from tests.support.postgres import Server, fresh_database, running_server
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +92,31 @@ def kafka_cluster(kafka_nodes: Cluster) -> Iterator[Cluster]:
     """Three nodes of Apache Kafka, which a test may stop, kill and pause; afterwards all run again."""
     yield kafka_nodes
     kafka_nodes.repair()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def shop(postgres: Server) -> Iterator[Database]:
+    """An empty database of a user's."""
+    with fresh_database(postgres, empty=True) as url:
+        yield Database(url)
+
+
+@pytest.fixture
+async def watches(tmp_path: Path) -> AsyncIterator[Callable[..., Watch]]:
+    """Makes sensors on databases, which are let go at the end."""
+    made: list[Watch] = []
+
+    def make(**options: Any) -> Watch:
+        made.append(Watch(tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for watch in made:
+        await watch.close()
