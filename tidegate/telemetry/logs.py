@@ -128,6 +128,8 @@ def setup_logging(
         logger.propagate = True
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("azure").setLevel(max(logging.WARNING, root.level))  # tells of every request otherwise
+    for said_again in ("aiokafka", "aiormq", "aio_pika"):  # each failed attempt: the sensor's health says it once
+        logging.getLogger(said_again).setLevel(logging.CRITICAL if root.level > logging.DEBUG else logging.DEBUG)
     return guard
 
 
