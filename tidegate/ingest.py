@@ -80,7 +80,7 @@ class Ingest:
         fail_point = self._fail_point
         fail_point("ingest.begin")
         rules = self._rules.current
-        stale = _stale(tx, items)
+        stale, again = _known(tx, items)
         now = tx.now()
         facts = Facts()
         ids = [
@@ -103,12 +103,16 @@ class Ingest:
             if index in stale:
                 answers.append(Ingested(_STALE))
                 continue
+            if index in again:
+                repeats = [Receipt(known[item.sensor, event.id], duplicate=True) for event in item.batch.events]
+                answers.append(Ingested(Stored(repeats)))
+                continue
             answers.append(Ingested(self._receive(item, known, incoming, facts, counts), facts))
         absorb(tx, rules, incoming, self._shard, facts, fail_point, self._mint_root)
         if self._own is not None:
             self._own.tell(tx, facts)
         for index, item in enumerate(items):
-            if index not in stale:
+            if index not in stale and index not in again:
                 letters = _write_positions(tx, item, now)
                 _write_actions(tx, item, known)
                 if rules.alerts.active:
@@ -163,22 +167,32 @@ def _add(counts: dict[CountKey, int], key: CountKey, n: int) -> None:
     counts[key] = counts.get(key, 0) + n
 
 
-def _stale(tx: Tx, items: Sequence[Delivery]) -> frozenset[int]:
-    """Lock the cursors of the group and name the deliveries of which a fence has moved on."""
+def _known(tx: Tx, items: Sequence[Delivery]) -> tuple[frozenset[int], frozenset[int]]:
+    """Lock the cursors of the group; name the deliveries whose fence has moved on, and those that are stored already.
+
+    A fenced delivery brings positions that only rise: where all of them stand there already, under its own epoch, its
+    commit was done and the answer to it was lost. Its events would drop out by their ids, what it counts would not.
+    """
     names = sorted(
         {(item.sensor, cursor.shard) for item in items for cursor in item.batch.cursors}
         | {(item.sensor, fence.shard) for item in items for fence in item.batch.fences}
     )
     if not names:
-        return frozenset()
+        return frozenset(), frozenset()
     rows = tx.lock_cursors(names)
-    stale = set()
+    stale, again = set(), set()
     for index, item in enumerate(items):
-        for fence in item.batch.fences:
-            row = rows.get((item.sensor, fence.shard))
-            if row is None or row.epoch != fence.epoch:
-                stale.add(index)
-    return frozenset(stale)
+        sensor, batch = item.sensor, item.batch
+        if not batch.fences:
+            continue
+        found = [rows.get((sensor, fence.shard)) for fence in batch.fences]
+        if any(row is None or row.epoch != fence.epoch for row, fence in zip(found, batch.fences, strict=True)):
+            stale.add(index)
+        elif batch.cursors:
+            places = [(rows.get((sensor, cursor.shard)), cursor) for cursor in batch.cursors]
+            if all(row is not None and row.value == cursor.value for row, cursor in places):
+                again.add(index)
+    return frozenset(stale), frozenset(again)
 
 
 def _tell(tx: Tx, rules: Rules, item: Delivery, letters: Sequence[Letter], facts: Facts) -> None:

@@ -33,13 +33,13 @@ def fence_dropped() -> None:
     """Store every batch, whoever owns its partitions by now."""
     from tidegate import ingest
 
-    stale = ingest._stale
+    known = ingest._known
 
-    def never_stale(tx: Any, items: Sequence[Any]) -> frozenset[int]:
-        stale(tx, items)  # the rows are locked all the same
-        return frozenset()
+    def never_stale(tx: Any, items: Sequence[Any]) -> tuple[frozenset[int], frozenset[int]]:
+        known(tx, items)  # the rows are locked all the same
+        return frozenset(), frozenset()
 
-    ingest._stale = never_stale
+    ingest._known = never_stale
 
 
 def brokers_believed() -> None:
