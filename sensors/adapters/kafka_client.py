@@ -18,6 +18,7 @@ _FETCH = 16 << 20  # bytes that a broker sends at once; one record may be larger
 _PART = 1 << 20  # of one partition
 _METADATA = 30_000  # milliseconds after which new partitions and topics are seen
 _ASK = 5  # seconds
+_LEAVE = 3.0  # seconds
 _REBALANCE = 30_000  # milliseconds that members have to give partitions back; dead ones only have their session
 
 Client = Callable[[str | None], Any]  # the group, or None -> a consumer that is not started
@@ -68,7 +69,19 @@ async def refusal(options: KafkaOptions, base: Path, clock: Clock) -> Exception 
 
 
 async def stop(consumer: Any) -> None:
-    """Let go of a consumer; never raises."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(5.0):
-            await consumer.stop()
+    """Let go of a consumer; never raises.
+
+    A broker that does not answer would keep the library's tasks and connections for ever: the latter are then closed
+    under it, so that the former end.
+    """
+    stopping = asyncio.get_running_loop().create_task(consumer.stop())
+    await asyncio.wait({stopping}, timeout=_LEAVE)
+    if not stopping.done():
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_LEAVE / 2):
+                await consumer._client.close()  # noqa: SLF001 - there is no other way to its connections
+        await asyncio.wait({stopping}, timeout=_LEAVE / 2)
+        stopping.cancel()
+    await asyncio.wait({stopping})
+    if not stopping.cancelled():
+        stopping.exception()

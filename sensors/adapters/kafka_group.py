@@ -29,6 +29,7 @@ from sensors.ports import Lookup, Unavailable
 
 HAND_OVER = 8.0  # seconds that the batch in hand has before partitions are given back
 _COMMIT_EVERY = 1.0
+_COMMIT = 5.0  # seconds that brokers have to take offsets
 _LOOKS = 4
 _LOOK_AGAIN = 0.5
 _LONG = 0.5  # seconds after which a batch is long in hand
@@ -156,8 +157,13 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]
         self._told.clear()
         if offsets:
             try:
-                await self._consumer.commit(offsets)
-            except (KafkaError, IllegalStateError) as error:  # the next one tells more; our own positions are the truth
+                async with asyncio.timeout(_COMMIT):
+                    await self._consumer.commit(offsets)
+            except (
+                KafkaError,
+                IllegalStateError,
+                TimeoutError,
+            ) as error:  # the next one tells more; our own positions are the truth
                 _log.debug("the brokers were not told of offsets: %s", error)
 
     async def leave(self) -> None:
@@ -246,13 +252,17 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]
             if position.next > ends[tp] and await self._is_shorter(tp, part):
                 anew[tp] = await self._retrace.back(tp, position, firsts[tp])
         # Nothing is awaited from here on: whoever reads sees all of it or nothing.
-        for tp, part in parts.items():
-            self._consumer.seek(tp, part.position.next if part.checks is None else part.checks.offset)
         self.parts, self.baselines = parts, fresh
         self.turn += 1
+        self.stand()
         for tp, place in anew.items():
             self._other_log(tp, parts[tp], place)
         self._consumer.resume(*parts)
+
+    def stand(self) -> None:
+        """Let the client stand where our parts do: what it fetched and nobody took comes again."""
+        for tp, part in self.parts.items():
+            self._consumer.seek(tp, part.position.next if part.checks is None else part.checks.offset)
 
     async def _is_shorter(self, tp: TopicPartition, part: Part) -> bool:
         """Say whether a log ends before our position, and goes on doing so: a new leader may know less for a moment."""

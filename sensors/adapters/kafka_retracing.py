@@ -5,14 +5,13 @@ from: after the newest mark that the log still holds, else its beginning. A log 
 unclean election, a disk) still holds older marks; that of a topic that was deleted and created again holds none.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
+from sensors.adapters.kafka_client import stop
 from sensors.adapters.kafka_positions import Mark, Position, fingerprint
 
 _WAIT = 500  # milliseconds
@@ -45,9 +44,7 @@ class Retracing:
                     marks = tuple(position.marks[n:])
                     return Position(mark.offset + 1, position.incarnation + 1, marks)
         finally:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(5.0):
-                    await consumer.stop()
+            await stop(consumer)
         return replace(Position(first), incarnation=position.incarnation + 1)
 
 

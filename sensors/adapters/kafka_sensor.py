@@ -106,6 +106,7 @@ class KafkaSensor:
         self._lag = Lag(clock, committed=options.isolation == "read_committed")
         self._unusual = Unusual(clock)
         self._probed = 0.0
+        self._quiet = True
         self._missing: list[str] = []
 
     # -- the contract -------------------------------------------------------------------------------------------------
@@ -216,15 +217,15 @@ class KafkaSensor:
         if group.failure is not None:
             failure, group.failure = group.failure, None
             raise failure
+        if self._clock.monotonic() - self._probed >= (_PROBE if self._quiet else _PROBE_BUSY):
+            await self._look_around(group)
         takes: dict[TopicPartition, _Take] = {}
         found = await self._fetch(group, _WAIT)
-        busy = bool(found)
-        if self._clock.monotonic() - self._probed >= (_PROBE_BUSY if busy else _PROBE):
-            await self._look_around(group)
+        turn, now = group.turn, self._clock.now()  # nothing was awaited since: what was fetched is of this turn
         group.take()
-        turn, now = group.turn, self._clock.now()
+        self._quiet = not found
         records = size = events = 0
-        while found and records < self._options.max_records and size < _BYTES and events < _EVENTS:
+        while found:
             for tp, some in found.items():
                 part = group.parts.get(tp)
                 if part is None or not (some := await self._ours(group, tp, part, some)):
@@ -244,12 +245,16 @@ class KafkaSensor:
                 last = some[-1]
                 part.position = part.position.after(last)
                 part.last_time = time_of(last)
+            # What was fetched must be taken, or fetched again: the client has moved past it.
+            if records >= self._options.max_records or size >= _BYTES or events >= _EVENTS or group.turn != turn:
+                break
             await asyncio.sleep(0)
-            found = await self._fetch(group, 0) if group.turn == turn else {}
+            found = await self._fetch(group, 0)
         if group.turn != turn:  # partitions came or went: what was read belongs to whoever has them now
+            group.stand()
             group.drop()
             return Batch()
-        return await self._batch(group, takes, idle=not busy)
+        return await self._batch(group, takes)
 
     async def _fetch(self, group: Group, wait: int) -> Mapping[TopicPartition, Sequence[Any]]:
         group.go_on()
@@ -280,10 +285,10 @@ class KafkaSensor:
             return records
         return [record for record in records if record.offset >= part.position.next]
 
-    async def _batch(self, group: Group, takes: dict[TopicPartition, _Take], *, idle: bool) -> Batch:
+    async def _batch(self, group: Group, takes: dict[TopicPartition, _Take]) -> Batch:
         """Put a batch together: what was read, and what else is to be told of partitions."""
-        for tp, part in group.parts.items():
-            if idle or tp in takes:
+        for tp, part in tuple(group.parts.items()):
+            if self._quiet or tp in takes:
                 await self._pass_marks(tp, part)
             if part.moved and tp not in takes:
                 takes[tp] = _Take(part, self._prefilter.sieve(), Harvest())

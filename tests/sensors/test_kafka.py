@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from sensors.adapters import kafka_sensor
 from sensors.batch import Batch
 from sensors.ports import Unavailable
 from tests.support.kafka import Kafka, Topic
@@ -237,8 +238,10 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(kafka: Kafka, count:
     assert bench.positions() == {f"{topic}/0": count}
 
 
-async def test_a_topic_that_is_not_there_is_named(kafka: Kafka) -> None:
+async def test_a_topic_that_is_not_there_is_named(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing topic makes the sensor unhealthy with its name; when it is made, it is read."""
+    monkeypatch.setattr(kafka_sensor, "_PROBE", 0.2)
+    monkeypatch.setattr(kafka_sensor, "_PROBE_BUSY", 0.2)
     there = await made(kafka)
     missing = f"{there}-missing"
     bench = KafkaBench(kafka, {"topics": [there, missing]})
