@@ -14,12 +14,14 @@ from typing import Any, cast
 
 from config.model import SensorEntry, ServiceConfig
 from sensors.audit import AuditBusy, AuditReport, NotAuditable
+from sensors.batch import Batch
 from sensors.clock import Clock
 from sensors.health import PauseMode, RunnerObserver, SensorHealth
 from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext
 from sensors.netguard import NetGuard
 from sensors.notice_hub import NoticeHub
+from sensors.peeking import NotPeekable, peek
 from sensors.ports import Inbox
 from sensors.push import PushGate
 from sensors.runner import NoPressure, Pressure, RunnerPorts, SensorRunner
@@ -103,6 +105,7 @@ class Fleet:
         self._hosts = Hosts(ports.clock)
         self._notices = NoticeHub()
         self._fetchers: dict[tuple[str, ...], Fetcher] = {}  # by the networks that they may reach
+        self._peeking: set[str] = set()
 
     async def apply(self, config: ServiceConfig) -> None:
         """Make the running sensors those of this configuration."""
@@ -253,6 +256,26 @@ class Fleet:
     def lags(self) -> Mapping[str, SensorHealth]:
         """Return the health of every pull sensor, for those who measure how far behind they are."""
         return {name: running.runner.health for name, running in self._running.items()}
+
+    async def peek(self, name: str, config: ServiceConfig, limit: int) -> Batch:
+        """Show what a sensor would emit next, by an instance of its own that is let go afterwards; nothing moves.
+
+        KeyError for an unknown name. Raises NotPeekable for a sensor that is sent its events, or is being peeked at,
+        and what the sensor raises when its source cannot be asked.
+        """
+        entry = config.sensors[name]
+        if entry.kind.push:
+            raise NotPeekable(f"sensor {name} is sent its events; send one, then `tidegate events --sensor {name}`")
+        if name in self._peeking:
+            raise NotPeekable(f"somebody peeks at sensor {name} just now; try again in a moment")
+        self._peeking.add(name)
+        try:
+            ports = self._ports
+            sensor = cast("Sensor", self._build(name, entry, config))
+            cursors = await ports.inbox.cursors(name)
+            return await peek(sensor, cursors, StoreLookup(ports.store, name), limit, ports.clock)
+        finally:
+            self._peeking.discard(name)
 
     def health(self) -> Mapping[str, Mapping[str, Any]]:
         """Return every sensor's health as plain data."""

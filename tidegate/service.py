@@ -295,6 +295,10 @@ class Service:
         """Compare what a sensor's source holds with what is remembered."""
         return await self._parts.fleet.audit(name, heal)
 
+    async def peek_sensor(self, name: str, limit: int) -> Batch:
+        """Show what a sensor would emit next; nothing moves."""
+        return await self._parts.fleet.peek(name, self._config, limit)
+
     async def pause_trigger(self, name: str, how: PauseMode | None) -> None:
         """Pause a trigger, or let it go on; survives a restart. KeyError for an unknown one.
 

@@ -27,6 +27,7 @@ from sensors.audit import AuditReport
 from sensors.batch import Batch, Cursor, DeadLetter
 from sensors.clock import Clock
 from sensors.errors import BackOff, BadPayload, NotConnected, SensorError
+from sensors.peeking import peek_by_reading
 from sensors.polling import Alarm, Interval
 from sensors.ports import Lookup, Prefilter
 from sensors.scan import Scan, Shard
@@ -134,6 +135,12 @@ class ObjectSensor:
         if report.healed:
             self.poll()
         return report
+
+    async def peek(self, cursors: Mapping[str, Cursor], lookup: Lookup, limit: int) -> Batch:
+        """List, and leave the queue and all objects alone; see `sensors.polling.Peekable`."""
+        steps = replace(self._steps, after=None, refuse=None)
+        quiet = ObjectSensor(self._scope, replace(self._doors, queue=None), steps)
+        return await peek_by_reading(quiet, cursors, lookup, limit, self._clock)
 
     @property
     def looking(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from sensors.adapters.agenda import MAX_FOLDERS, Agenda, Chore
-from sensors.adapters.content_options import ContentOptions
+from sensors.adapters.content_options import ContentOptions, ViolationOptions
 from sensors.adapters.contents import make_inspector
 from sensors.adapters.file_contents import FileContents
 from sensors.adapters.hints import Hints, Told
@@ -35,6 +35,7 @@ from sensors.errors import NotConnected
 from sensors.kind import Emits, SensorContext, SensorKind, SensorOptions
 from sensors.listing import What
 from sensors.patterns import compile_pattern
+from sensors.peeking import peek_by_reading
 from sensors.polling import Alarm, Interval
 from sensors.ports import Lookup, Prefilter
 from sensors.sensor import Sensor
@@ -78,7 +79,7 @@ class Files:
     """
 
     def __init__(self, options: FilesOptions, context: SensorContext, notices: MakeWatcher = Notices) -> None:
-        self._options = options
+        self._options, self._context = options, context
         self._sensor = context.name
         self._clock = context.clock
         self._path = os.path.abspath(context.base / options.path)  # noqa: PTH100 - resolve() would touch the disk
@@ -173,6 +174,14 @@ class Files:
         options, known = self._options, self._position.baseline
         audit = TreeAudit(self._tree, self._judge, Horizon(self._clock, options.every + options.settle, known))
         return await audit.run(f"audit-{self._sensor}", self._memory(), self._look_again if heal else None)
+
+    async def peek(self, cursors: Mapping[str, Cursor], lookup: Lookup, limit: int) -> Batch:
+        """Look without making the folder or moving a file; see `sensors.polling.Peekable`."""
+        expect = self._options.expect
+        if expect is not None:
+            expect = expect.model_copy(update={"on_violation": ViolationOptions()})
+        options = self._options.model_copy(update={"create": False, "expect": expect})
+        return await peek_by_reading(Files(options, self._context), cursors, lookup, limit, self._clock)
 
     # -- what to do next ----------------------------------------------------------------------------------------------
     def _has_work(self) -> bool:

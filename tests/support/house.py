@@ -113,6 +113,8 @@ class FakeHouse:
         self.polled: list[str] = []
         self.paused: dict[str, str] = {}
         self.audit: AuditReport | Exception = AuditReport()
+        self.peek: Batch | Exception = Batch()
+        self.peeked: list[tuple[str, int]] = []
         self.audited: list[tuple[str, bool]] = []
         self.health: dict[str, dict[str, Any]] = {
             "landing": {"state": "healthy", "reason": "", "since": "2026-01-01T00:00:00Z", "last_success": None}
@@ -148,6 +150,12 @@ class FakeHouse:
 
     async def poll_sensor(self, name: str) -> None:
         self.polled.append(name)
+
+    async def peek_sensor(self, name: str, limit: int) -> Batch:
+        self.peeked.append((name, limit))
+        if isinstance(self.peek, Exception):
+            raise self.peek
+        return self.peek
 
     async def audit_sensor(self, name: str, heal: bool) -> AuditReport:
         self.audited.append((name, heal))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sensors.audit import AuditBusy, NotAuditable
+from sensors.peeking import NotPeekable
 from tests.support.running import Running, load, running, until
 
 TEXT = """
@@ -141,3 +142,24 @@ async def test_one_audit_of_a_sensor_at_a_time(tmp_path: Path) -> None:
         await gate.service.audit_sensor("changes", heal=False)
         await first
         assert (await gate.service.audit_sensor("same", heal=False)).problem == ""
+
+
+async def test_a_peek_through_the_service(tmp_path: Path) -> None:
+    """Shows what a sensor would bring, also of one that is disabled; a webhook and a second peek are refused."""
+    (tmp_path / "off").mkdir()
+    (tmp_path / "off" / "a").write_text("x")
+    text = TEXT.replace("./off, create: true, start: beginning,", "./off, start: beginning, settle: 0s,")
+    async with running(await load(tmp_path, text, store="memory:")) as gate:
+        first = asyncio.ensure_future(gate.service.peek_sensor("off", 5))
+        await asyncio.sleep(0)
+        with pytest.raises(NotPeekable, match="somebody peeks at sensor off just now"):
+            await gate.service.peek_sensor("off", 5)
+        batch = await first
+        with pytest.raises(NotPeekable, match="sensor hook is sent its events; send one, then `tidegate events"):
+            await gate.service.peek_sensor("hook", 5)
+        with pytest.raises(KeyError):
+            await gate.service.peek_sensor("nobody", 5)
+
+        assert [event.subject for event in batch.events] == ["a"]
+        assert await gate.events() == []
+        assert "off" not in gate.service.sensor_health()

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from config.model import ServiceConfig
 from pipelines.run import Run
 from sensors.audit import AuditReport
+from sensors.batch import Batch
 from tidegate.alerts.sender import Tried
 from tidegate.refusals import Refusals
 from tidegate.rules import RulesInForce
@@ -75,6 +76,13 @@ class House(Protocol):
         """Compare what a sensor's source holds with what is remembered. KeyError for one that does not run.
 
         Raises NotAuditable and AuditBusy with a sentence, SensorError when the source cannot be asked now.
+        """
+        ...
+
+    async def peek_sensor(self, name: str, limit: int) -> Batch:
+        """Return up to `limit` events and dead letters that a sensor would bring next; moves nothing. KeyError.
+
+        Raises NotPeekable with a sentence, SensorError when the source cannot be asked now.
         """
         ...
 

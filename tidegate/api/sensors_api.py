@@ -1,6 +1,6 @@
 """Sensors: how they are, pausing them, and whether they saw everything."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query
 from config.model import SensorEntry
 from sensors.audit import AuditBusy, AuditReport, Findings, NotAuditable
 from sensors.errors import SensorError
+from sensors.event import Event
+from sensors.peeking import NotPeekable
 from tidegate.api.asking import HouseDep, Name
 from tidegate.api.house import House
 from tidegate.api.models import (
@@ -21,12 +23,15 @@ from tidegate.api.models import (
     SensorList,
     SensorRow,
 )
+from tidegate.api.models_peek import SensorPeek
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, not_found, printable
-from tidegate.api.views import moment
+from tidegate.api.views import moment, peek_view
 from tidegate.api.views_runs import sensor_row
+from tidegate.store.reader import Reader
 
 router = APIRouter(prefix="/api/v1/sensors", tags=["sensors"])
+Limit = Annotated[int, Query(ge=1, le=100, description="Events and dead letters at most.")]
 Heal = Annotated[bool, Query(description="Have what differs looked at again.")]
 
 
@@ -148,6 +153,29 @@ async def audit_sensor(house: HouseDep, name: Name, heal: Heal = False) -> Senso
     except SensorError as error:
         raise ApiError(409, printable(f"the source of sensor {entry.name} cannot be asked now: {error}")) from error
     return audit_view(entry.name, report)
+
+
+@router.post("/{name}/peek", responses=problems(404, 409, 422), summary="Show what a sensor would emit next")
+async def peek_sensor(house: HouseDep, name: Name, limit: Limit = 5) -> SensorPeek:
+    """Show events and dead letters that the sensor would bring next, also of one that is paused or disabled.
+
+    The source is read by an instance of its own: no position, group or message moves, and nothing is stored.
+    """
+    entry = known(house, name)
+    try:
+        with _reloading(name):
+            batch = await house.peek_sensor(name, limit)
+    except NotPeekable as error:
+        raise ApiError(409, printable(str(error))) from error
+    except SensorError as error:
+        raise ApiError(409, printable(f"the source of sensor {entry.name} cannot be asked now: {error}")) from error
+    stored = await house.store.read(lambda reader: _stored(reader, entry.name, batch.events))
+    return peek_view(entry.name, batch, stored)
+
+
+def _stored(reader: Reader, sensor: str, events: Sequence[Event]) -> frozenset[str]:
+    """Return the ids that are stored already."""
+    return frozenset(event.id for event in events if reader.events(limit=1, sensor=sensor, id=event.id)[0])
 
 
 def audit_view(name: str, report: AuditReport) -> SensorAudit:

@@ -1,12 +1,14 @@
 """From rows and values of the store to what the API answers: events, decisions, dead letters. Pure."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from sensors.batch import Batch
 from sensors.event import Event
 from sensors.w3c import parse_traceparent
 from tidegate.api.models import ClauseView, DeadLetterDetail, DeadLetterRow, DecisionRow, EventDetail, EventRow, Verdict
+from tidegate.api.models_peek import PeekedEvent, PeekedLetter, SensorPeek
 from tidegate.event_view import event_view, rfc3339
 from tidegate.store.reader import Row
 from triggers.decision import Outcome
@@ -97,6 +99,27 @@ def event_detail(event: Event, row: Row | None, decisions: Iterable[Row], runs: 
         decisions=[decision_row(decision) for decision in decisions],
         runs=[run["uid"] for run in runs],
     )
+
+
+def peek_view(sensor: str, batch: Batch, stored: Collection[str]) -> SensorPeek:
+    """Show what a sensor would emit; `stored` are the ids that are there already."""
+    events = [
+        PeekedEvent(
+            id=event.id,
+            type=event.type,
+            source=event.source,
+            subject=event.subject,
+            time=maybe(event.time),
+            content_type=event.content_type,
+            attributes=dict(event.attributes),
+            match=dict(event.match),
+            data=event_view(event)["data"],
+            stored=event.id in stored,
+        )
+        for event in batch.events
+    ]
+    dead = [PeekedLetter(reason=one.reason, detail=one.detail, position=one.position) for one in batch.dead_letters]
+    return SensorPeek(sensor=sensor, events=events, dead_letters=dead)
 
 
 def clause_view(clause: Mapping[str, Any] | None) -> ClauseView | None:

@@ -12,10 +12,12 @@ from tidegate.cli.options import Json, Url
 app = typer.Typer(
     invoke_without_command=True,
     no_args_is_help=False,
-    help="How sensors are; pause, resume, poll, audit, refused, send.",
+    help="How sensors are; pause, resume, poll, peek, audit, refused, send.",
 )
 Name = Annotated[str, typer.Argument(help="The sensor's name.", show_default=False)]
 Heal = Annotated[bool, typer.Option("--heal", help="Have what differs looked at again, so that it becomes events.")]
+Count = Annotated[int, typer.Option("-n", "--count", min=1, max=100, help="Events and dead letters at most.")]
+_PEEK = 60.0  # seconds; the service gives up before
 _HOURS = 6 * 3600.0  # millions of objects take their time
 File = Annotated[Path, typer.Argument(help="The body to send; - is standard input.", show_default=False)]
 Configs = Annotated[
@@ -129,6 +131,45 @@ def audit(name: Name, heal: Heal = False, json: Json = False, url: Url = None) -
         _show_audit(report)
     if report["missing"]["count"] or report["problem"]:
         raise typer.Exit(PROBLEMS)
+
+
+@app.command()
+def peek(name: Name, count: Count = 5, json: Json = False, url: Url = None) -> None:
+    """Show what a sensor would emit next; nothing is stored, moved or acknowledged."""
+    from tidegate.cli import out
+
+    found = connect(url).post("sensors", name, "peek", patience=_PEEK, limit=count)
+    if json:
+        out.as_json(found)
+        return
+    for event in found["events"]:
+        _show_peeked(event)
+    for letter in found["dead_letters"]:
+        out.show(
+            out.line(out.state("dead", "dead letter"), out.words(letter["reason"], "bold"), letter["position"]),
+            out.line(" ", out.words(letter["detail"], "dim")),
+        )
+    if not found["events"] and not found["dead_letters"]:
+        out.show(out.words("nothing new now", "dim"))
+
+
+def _show_peeked(event: dict[str, Any]) -> None:
+    import json as encoder
+
+    from rich.text import Text
+
+    from tidegate.cli import out
+
+    again = out.state("duplicate", "stored already") if event["stored"] else None
+    data = event["data"]
+    shown = data if isinstance(data, str) else encoder.dumps(data, indent=2, ensure_ascii=False)
+    attributes = {**event["match"], **event["attributes"]}
+    out.show(
+        out.line(out.words(event["type"], "bold"), out.words(event["subject"] or "", "italic"), again),
+        out.facts((("id", event["id"]), ("source", event["source"]), ("time", event["time"]), *attributes.items())),
+    )
+    if data is not None:
+        out.show(Text(out.clean(shown, lines=True)))
 
 
 def _show_audit(report: dict[str, Any]) -> None:
