@@ -201,6 +201,15 @@ WORDS |= {
     "engines.http.output": "what of the answer the task hands on",
     "engines.http.redirects": "whether redirects on the same host are followed",
     "engines.http.per_host": "requests to one host that are under way at once",
+    "engines.kafka.brokers": "where to begin to ask, such as [kafka-1:9092]; no template",
+    "engines.kafka.topic": "the topic",
+    "engines.kafka.key": "the record's key, text or JSON; a CloudEvent's is by default its extension `partitionkey`",
+    "engines.kafka.headers": "headers besides ours; `idempotency-key`, `traceparent` and `ce_…` are set by us",
+    "engines.kafka.value": "text as it is, anything else as JSON; null with a `key` is a tombstone",
+    "engines.kafka.cloudevent": "a CloudEvent instead of `value`: mode, id, source, type, subject, datacontenttype, data, extensions",
+    "engines.kafka.delivery_timeout": "bounds the time until all replicas in sync have it",
+    "engines.kafka.tls": "true, or certificates: {ca, cert, key, check_hostname}",
+    "engines.kafka.sasl": "who we are: {mechanism, username, password}, or oauth",
 }
 
 SECTIONS = {

@@ -31,6 +31,7 @@ def builtin_kinds() -> Mapping[str, str]:
             "python": "pipelines.engines.python:KIND",
             "command": "pipelines.engines.command:KIND",
             "http": "pipelines.engines.http:KIND",
+            "kafka": "pipelines.engines.kafka:KIND",
         }
     )
 

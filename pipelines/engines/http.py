@@ -11,7 +11,6 @@ environment is used, and no redirect leads to another host. Requests to one host
 
 import asyncio
 import importlib
-import itertools
 import re
 from collections.abc import Mapping
 from math import inf
@@ -23,6 +22,7 @@ from pydantic import Field, field_validator
 from yarl import URL
 
 from pipelines.answers import REDIRECTS, judge, safe_url
+from pipelines.calls import Calls
 from pipelines.cloudevent import CloudEventOptions, cloudevent
 from pipelines.errors import Ambiguous, TaskFailed, TaskTimedOut
 from pipelines.kind import EngineKind, EngineOptions, EngineSettings
@@ -80,8 +80,7 @@ class HttpEngine:
         self._agent = f"tidegate/{settings.service}"
         self._service = settings.service
         self._session: aiohttp.ClientSession | None = None
-        self._calls: dict[str, asyncio.Task[TaskResult]] = {}
-        self._numbers = itertools.count(1)
+        self._calls = Calls("request")
         self._gates: WeakValueDictionary[tuple[Any, ...], asyncio.Semaphore] = WeakValueDictionary()
 
     async def open(self) -> None:
@@ -98,44 +97,19 @@ class HttpEngine:
             body, headers = self._message(context, options)
         except ValueError as error:
             raise TaskFailed(f"the http task's options are wrong: {error}", "bad_options", retryable=False) from error
-        handle = str(next(self._numbers))
-        call = asyncio.get_running_loop().create_task(self._call(context, options, url, headers, body))
-        self._calls[handle] = call
-        return handle
+        return self._calls.start(self._call(context, options, url, headers, body))
 
     async def find(self, context: TaskContext) -> str | None:
         return None
 
     async def poll(self, context: TaskContext, handle: str) -> TaskResult | None:
-        call = self._calls.get(handle)
-        if call is None:
-            raise Ambiguous("the request was sent by a process that is gone; whether it arrived is not known")
-        try:
-            return await call
-        except asyncio.CancelledError:
-            if not call.cancelled():
-                raise
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
-                raise
-            raise TaskFailed("the request was cancelled", "cancelled", retryable=False) from None
-        finally:
-            if call.done():
-                self._calls.pop(handle, None)
+        return await self._calls.result(handle)
 
     async def cancel(self, context: TaskContext, handle: str) -> None:
-        call = self._calls.pop(handle, None)
-        if call is not None:
-            call.cancel()
-            await asyncio.wait([call])
+        await self._calls.cancel(handle)
 
     async def close(self) -> None:
-        calls = list(self._calls.values())
-        self._calls.clear()
-        for call in calls:
-            call.cancel()
-        if calls:
-            await asyncio.wait(calls, timeout=5)
+        await self._calls.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()

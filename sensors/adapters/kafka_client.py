@@ -42,7 +42,7 @@ def client(name: str, options: KafkaOptions, base: Path, clock: Clock) -> Client
             fetch_max_bytes=_FETCH,
             max_partition_fetch_bytes=_PART,
             metadata_max_age_ms=_METADATA,
-            **security(options, base, clock),
+            **security(options.secure, options.sasl, base, clock),
         )
 
     return make

@@ -1,4 +1,4 @@
-"""How the kafka sensor is let in: encryption and identity as the client library takes them."""
+"""How brokers let us in: encryption and identity as the client library takes them."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from aiokafka.abc import AbstractTokenProvider
 
-from sensors.adapters.kafka_options import KafkaOptions, OAuth, Tls
+from sensors.adapters.kafka_access import OAuth, Sasl, Tls
 from sensors.clock import Clock
 from sensors.errors import NotConnected
 
@@ -65,9 +65,8 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
             raise NotConnected(f"{options.token_url} answers without an access_token") from error
 
 
-def security(options: KafkaOptions, base: Path, clock: Clock) -> Mapping[str, Any]:
+def security(tls: Tls | None, sasl: Sasl | None, base: Path, clock: Clock) -> Mapping[str, Any]:
     """Return the client's arguments. Reads certificates. Raises NotConnected when one cannot be read."""
-    tls, sasl = options.secure, options.sasl
     given: dict[str, Any] = {
         "security_protocol": {
             (False, False): "PLAINTEXT",
