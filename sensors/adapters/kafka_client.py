@@ -57,7 +57,7 @@ async def refusal(options: KafkaOptions, base: Path, clock: Clock) -> Exception 
         try:
             async with asyncio.timeout(_ASK):
                 connection = await create_conn(
-                    host, port, request_timeout_ms=_ASK * 1000, **security(options, base, clock)
+                    host, port, request_timeout_ms=_ASK * 1000, **security(options.secure, options.sasl, base, clock)
                 )
                 try:
                     await connection.send(MetadataRequest([]))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sensors.adapters.kafka_options import KafkaOptions, OAuth
+from sensors.adapters.kafka_access import OAuth
+from sensors.adapters.kafka_options import KafkaOptions
 from sensors.adapters.kafka_security import Tokens, security
 from sensors.clock import SystemClock
 from sensors.errors import NotConnected
@@ -96,14 +97,14 @@ def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Any) -> None:
         {"brokers": ["k:9092"], "topics": ["t"], "start": "now", "tls": {"ca": "missing.pem"}}
     )
     with pytest.raises(NotConnected, match="certificates of `tls` cannot be read"):
-        security(options, tmp_path, SystemClock())
+        security(options.secure, options.sasl, tmp_path, SystemClock())
 
 
 def test_the_host_may_go_unchecked(tmp_path: Any) -> None:
     """`check_hostname: false` is for brokers behind another name; the authority is checked all the same."""
     tls = {"check_hostname": False}
     options = KafkaOptions.model_validate({"brokers": ["k:9092"], "topics": ["t"], "start": "now", "tls": tls})
-    context = security(options, tmp_path, SystemClock())["ssl_context"]
+    context = security(options.secure, options.sasl, tmp_path, SystemClock())["ssl_context"]
 
     assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_REQUIRED)
 

@@ -140,10 +140,9 @@ async def test_nothing_leaves_once_the_lease_is_gone(kafka: Kafka, tmp_path: Pat
         await write(engine, ask(topic, value=0))
         left = iter([True] * answers)
         lost = ask(topic, run="lost", value="lost", held=lambda: next(left, False))
-        outcomes: list[Any] = await asyncio.gather(
+        outcome, fine = await asyncio.gather(
             write(engine, lost), write(engine, ask(topic, run="fine", value=1)), return_exceptions=True
         )
-        outcome, fine = outcomes
         assert isinstance(outcome, LeaseLost)
         assert "nothing was sent" in str(outcome)
         assert fine["topic"] == topic.name
