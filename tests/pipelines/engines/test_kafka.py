@@ -140,9 +140,10 @@ async def test_nothing_leaves_once_the_lease_is_gone(kafka: Kafka, tmp_path: Pat
         await write(engine, ask(topic, value=0))
         left = iter([True] * answers)
         lost = ask(topic, run="lost", value="lost", held=lambda: next(left, False))
-        outcome, fine = await asyncio.gather(
+        both: tuple[Any, Any] = await asyncio.gather(
             write(engine, lost), write(engine, ask(topic, run="fine", value=1)), return_exceptions=True
         )
+        outcome, fine = both
         assert isinstance(outcome, LeaseLost)
         assert "nothing was sent" in str(outcome)
         assert fine["topic"] == topic.name
