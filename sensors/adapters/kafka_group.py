@@ -222,7 +222,10 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]
                 return
 
     async def take_up(self, assigned: Sequence[TopicPartition]) -> None:
-        """Own the partitions in the store, and stand where it says. Raises what store and brokers raise."""
+        """Own the partitions in the store, and stand where it says. Raises what store and brokers raise.
+
+        The brokers are asked only about what was never read: one partition without a leader must not hold up others.
+        """
         topics = sorted({tp.topic for tp in assigned})
         shards = {tp: shard_of(tp.topic, tp.partition) for tp in assigned}
         owned = await self._lookup.own([*shards.values(), *topics])
@@ -231,32 +234,31 @@ class Group(ConsumerRebalanceListener):  # type: ignore[misc]
         for topic in topics:
             known = owned[topic].cursor
             if known is None:
+                if not self._consumer.partitions_for_topic(topic):  # another member knows it; asking makes it known
+                    await self._consumer.end_offsets([tp for tp in assigned if tp.topic == topic])
                 starts[topic] = await first_offsets(
                     self._consumer, self._options, topic, self._clock, began=self._began
                 )
                 fresh[topic] = starts[topic].cursor(topic)
             else:
                 starts[topic] = read_baseline(known)
-        firsts = await self._consumer.beginning_offsets(list(assigned))
-        ends = await self._consumer.end_offsets(list(assigned))
+        added = [
+            tp for tp in assigned if owned[shards[tp]].cursor is None and tp.partition not in starts[tp.topic].starts
+        ]
+        firsts = await self._consumer.beginning_offsets(added) if added else {}
         parts: dict[TopicPartition, Part] = {}
-        anew: dict[TopicPartition, Position] = {}
         for tp, shard in shards.items():
-            mine = owned[shard]
-            if mine.cursor is None:
-                position = Position(starts[tp.topic].starts.get(tp.partition, firsts[tp]))
+            cursor = owned[shard].cursor
+            if cursor is None:
+                position = Position(starts[tp.topic].starts[tp.partition] if tp not in firsts else firsts[tp])
             else:
-                position = read_position(mine.cursor)
-            part = parts[tp] = Part(tp.topic, tp.partition, mine.epoch, position, position.last)
-            part.moved = mine.cursor is None
-            if position.next > ends[tp] and await self._is_shorter(tp, part):
-                anew[tp] = await self._retrace.back(tp, position, firsts[tp])
+                position = read_position(cursor)
+            part = parts[tp] = Part(tp.topic, tp.partition, owned[shard].epoch, position, position.last)
+            part.moved = cursor is None
         # Nothing is awaited from here on: whoever reads sees all of it or nothing.
         self.parts, self.baselines = parts, fresh
         self.turn += 1
         self.stand()
-        for tp, place in anew.items():
-            self._other_log(tp, parts[tp], place)
         self._consumer.resume(*parts)
 
     def stand(self) -> None:

@@ -314,15 +314,20 @@ class KafkaSensor:
             part.position, part.moved = replace(part.position, next=at), True
 
     async def _look_around(self, group: Group) -> None:
-        """Now and then: are the brokers there, where do the partitions end, and which topics are there by now?"""
+        """Now and then: are the brokers there, where do the partitions end, and which topics are there by now?
+
+        While records come the brokers are there, although one of them may be slow to say where its partitions end.
+        """
         self._probed = self._clock.monotonic()
-        async with asyncio.timeout(_PATIENCE):
-            if self._options.pattern is None:
-                await self._subscribe(self._consumer, group)
-                asked = list(group.parts) or [TopicPartition(topic, 0) for topic in self._consumer.subscription()][:1]
-            else:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                if self._options.pattern is None:
+                    await self._subscribe(self._consumer, group)
                 asked = list(group.parts)
-                if not asked:
+                if asked:
+                    self._lag.ends(await self._consumer.end_offsets(asked))
+                elif self._options.pattern is not None:
                     await self._consumer.topics()
-            if asked:
-                self._lag.ends(await self._consumer.end_offsets(asked))
+        except TimeoutError:
+            if self._quiet:
+                raise

@@ -65,6 +65,7 @@ class Stage:
 
     async def keep(self, group: Group) -> None:
         """Make the positions durable as the sensor would."""
+        await self.inbox.put(SENSOR, Batch(cursors=tuple(group.baselines.values())))
         for part in group.parts.values():
             await self.inbox.put(SENSOR, Batch(cursors=(part.cursor,), fences=(part.fence,)))
 
@@ -201,17 +202,34 @@ async def test_nothing_more_is_fetched_while_a_batch_is_long_in_hand(stage: Stag
     assert stage.consumer.paused == set()
 
 
+async def test_a_partition_without_a_leader_holds_up_no_other(stage: Stage) -> None:
+    """What was read before is taken up without asking the brokers anything."""
+    group = stage.group()
+    await stage.assign(group, ZERO, ONE)
+    await stage.keep(group)
+    stage.consumer.silent = True
+    again = stage.group()
+    await stage.assign(again, ZERO, ONE)
+
+    assert set(again.parts) == {ZERO, ONE}
+
+
 # -- logs that are not the ones that were read -------------------------------------------------------------------------
+async def _out_of_range(stage: Stage, group: Group) -> None:
+    """Let the brokers say that they have no such offset, and give them the time to know better."""
+    finding = asyncio.ensure_future(group.out_of_range([ZERO]))
+    await stage.clock.advance(3.0)
+    await finding
+
+
 async def test_a_log_that_lost_its_end_is_read_on_from_where_it_is_the_same(stage: Stage) -> None:
     """After the brokers lost the last records, what stands at their offsets now is read, under another number."""
     group = stage.group()
     await stage.assign(group, ZERO)
     await stage.read(group, ZERO, 10)
     stage.consumer.logs[ZERO] = (0, [*log(7)[1], *log(2, 7, "new")[1]])
-    again = stage.group()
-    await stage.assign(again, ZERO)
-    await stage.clock.advance(3.0)
-    part = again.parts[ZERO]
+    await _out_of_range(stage, group)
+    part = group.parts[ZERO]
 
     assert (part.position.next, part.position.incarnation, part.counts) == (7, 1, {"truncated": 1})
     assert part.moved
@@ -224,10 +242,8 @@ async def test_a_topic_made_anew_is_read_from_its_beginning(stage: Stage) -> Non
     await stage.assign(group, ZERO)
     await stage.read(group, ZERO, 10)
     stage.consumer.logs[ZERO] = log(3, word="other")
-    again = stage.group()
-    await stage.assign(again, ZERO)
-    await stage.clock.advance(3.0)
-    part = again.parts[ZERO]
+    await _out_of_range(stage, group)
+    part = group.parts[ZERO]
 
     assert (part.position, part.counts) == (Position(0, 1), {"recreated": 1})
 
@@ -238,13 +254,13 @@ async def test_a_leader_that_knows_less_for_a_moment_is_waited_for(stage: Stage)
     await stage.assign(group, ZERO)
     await stage.read(group, ZERO, 10)
     stage.consumer.logs[ZERO] = log(8)
-    again = stage.group()
-    await stage.assign(again, ZERO)
+    finding = asyncio.ensure_future(group.out_of_range([ZERO]))
     await stage.clock.advance(0.6)
     stage.consumer.logs[ZERO] = log(10)
     await stage.clock.advance(3.0)
+    await finding
 
-    assert (again.parts[ZERO].position.next, again.parts[ZERO].counts) == (10, {})
+    assert (group.parts[ZERO].position.next, group.parts[ZERO].counts) == (10, {})
 
 
 async def test_what_retention_took_is_told_exactly(stage: Stage) -> None:

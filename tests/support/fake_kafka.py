@@ -19,6 +19,7 @@ class FakeConsumer:
     paused: set[TopicPartition] = field(default_factory=set)
     commits: list[Mapping[TopicPartition, int]] = field(default_factory=list)
     failure: Exception | None = None  # raised by commits
+    silent = False  # no broker says where a log begins or ends
 
     def assign(self, *tps: TopicPartition) -> None:
         """Let these be ours, and no other."""
@@ -50,11 +51,37 @@ class FakeConsumer:
 
     async def beginning_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where logs begin."""
+        assert not self.silent, "the brokers are asked"
         return {tp: self.logs[tp][0] for tp in tps}
 
     async def end_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return where logs end."""
+        assert not self.silent, "the brokers are asked"
         return {tp: self.logs[tp][0] + len(self.logs[tp][1]) for tp in tps}
+
+    async def position(self, tp: TopicPartition) -> int:
+        """Return where it stands."""
+        self._mine(tp)
+        return self.places[tp]
+
+    async def getmany(self, timeout_ms: int = 0, max_records: int = 500) -> dict[TopicPartition, list[Any]]:
+        """Return the next records of what is not paused, and move past them."""
+        found: dict[TopicPartition, list[Any]] = {}
+        for tp in self.places:
+            first, records = self.logs[tp]
+            some = records[self.places[tp] - first :][:max_records]
+            if some and tp not in self.paused:
+                found[tp] = some
+                self.places[tp] += len(some)
+        return found
+
+    async def topics(self) -> set[str]:
+        """Return what there is."""
+        return self.subscription()
+
+    def subscription(self) -> set[str]:
+        """Return what is read: all there is."""
+        return {tp.topic for tp in self.logs}
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         """Return the partitions of a topic."""
