@@ -10,7 +10,7 @@ from tests.support.aws import Aws, Bucket, running_ministack, running_seaweedfs
 from tests.support.azure import Azurite, running_azurite
 from tests.support.databases import Database, Watch
 from tests.support.dfs_gateway import running_gateway
-from tests.support.kafka import Kafka, need_apache, running_kafka
+from tests.support.kafka import need_apache
 from tests.support.kafka_apache import Cluster, running_cluster
 from tests.support.lake import FileSystem, new_file_system
 from tests.support.postgres import Server, fresh_database, running_server
@@ -63,20 +63,6 @@ async def filesystem(lake: Azurite) -> AsyncIterator[FileSystem]:
     """An empty file system for one test."""
     async with new_file_system(lake) as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def kafka() -> Iterator[Kafka]:
-    """A broker: Apache Kafka where it can be had."""
-    with running_kafka() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def apache_kafka(kafka: Kafka) -> Kafka:
-    """Apache Kafka itself; without it the test is skipped with a sentence, or fails with it where it is required."""
-    need_apache(kafka.name)
-    return kafka
 
 
 @pytest.fixture(scope="session")

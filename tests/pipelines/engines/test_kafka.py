@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,9 @@ from pipelines.errors import Ambiguous, LeaseLost, TaskFailed
 from pipelines.ports import TaskContext
 from sensors.adapters.kafka_formats import cloud_event
 from tests.support.engine_contexts import TRACEPARENT, make_context, make_settings
-from tests.support.kafka import Kafka, Topic, need_apache, running_kafka
+from tests.support.kafka import Kafka, Topic
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[Kafka]:
-    """A broker for this module."""
-    with running_kafka() as server:
-        yield server
 
 
 @asynccontextmanager
@@ -140,10 +133,9 @@ async def test_nothing_leaves_once_the_lease_is_gone(kafka: Kafka, tmp_path: Pat
         await write(engine, ask(topic, value=0))
         left = iter([True] * answers)
         lost = ask(topic, run="lost", value="lost", held=lambda: next(left, False))
-        both: tuple[Any, Any] = await asyncio.gather(
-            write(engine, lost), write(engine, ask(topic, run="fine", value=1)), return_exceptions=True
-        )
-        outcome, fine = both
+        both = [write(engine, lost), write(engine, ask(topic, run="fine", value=1))]
+        outcome, fine = await asyncio.gather(*both, return_exceptions=True)
+        assert not isinstance(fine, BaseException)
         assert isinstance(outcome, LeaseLost)
         assert "nothing was sent" in str(outcome)
         assert fine["topic"] == topic.name
@@ -218,10 +210,10 @@ async def test_a_former_process_may_have_written(tmp_path: Path) -> None:
             await engine.poll(context, "7")
 
 
-async def test_what_the_brokers_do_not_take(kafka: Kafka, tmp_path: Path) -> None:
+@pytest.mark.apache_kafka
+async def test_what_the_brokers_do_not_take(apache_kafka: Kafka, tmp_path: Path) -> None:
     """A record that is larger than the topic allows is failed for good, with the setting; the next is written."""
-    need_apache(kafka.name)
-    async with kafka.topic(max_message_bytes=1000) as topic, opened(tmp_path) as engine:
+    async with apache_kafka.topic(max_message_bytes=1000) as topic, opened(tmp_path) as engine:
         with pytest.raises(TaskFailed, match=r"raise its max\.message\.bytes") as failed:
             await write(engine, ask(topic, value="x" * 5000))
         await write(engine, ask(topic, value="small"))
@@ -256,15 +248,19 @@ async def test_what_is_wrong_fails_before_anything_connects(tmp_path: Path, opti
     assert (failed.value.kind, failed.value.retryable) == ("bad_options", False)
 
 
+@pytest.mark.apache_kafka
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-async def test_it_is_let_in_as_the_sensor_is(kafka: Kafka, tmp_path: Path, mechanism: str) -> None:
+async def test_it_is_let_in_as_the_sensor_is(apache_kafka: Kafka, tmp_path: Path, mechanism: str) -> None:
     """TLS with an authority of one's own, and SASL, by the same options; a wrong password says what to look at."""
-    need_apache(kafka.name)
-    assert kafka.sasl_ssl
-    assert kafka.certificates
-    sasl = {"mechanism": mechanism, "username": kafka.user, "password": kafka.password}
-    given: dict[str, Any] = {"brokers": [kafka.sasl_ssl], "tls": {"ca": str(kafka.certificates / "ca.pem")}, "value": 1}
-    async with kafka.topic() as topic, opened(tmp_path) as engine:
+    assert apache_kafka.sasl_ssl
+    assert apache_kafka.certificates
+    sasl = {"mechanism": mechanism, "username": apache_kafka.user, "password": apache_kafka.password}
+    given: dict[str, Any] = {
+        "brokers": [apache_kafka.sasl_ssl],
+        "tls": {"ca": str(apache_kafka.certificates / "ca.pem")},
+        "value": 1,
+    }
+    async with apache_kafka.topic() as topic, opened(tmp_path) as engine:
         assert (await write(engine, ask(topic, **given, sasl=sasl)))["offset"] == 0
         with pytest.raises(TaskFailed, match="`sasl`"):
             await write(engine, ask(topic, **given, sasl={**sasl, "password": "wrong"}))
