@@ -8,62 +8,20 @@ What may be pruned (events, runs, decisions, logs) is kept apart from what must 
 lineage stubs).
 """
 
-from typing import Any
+from sqlalchemy import Column, Float, Index, LargeBinary
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    text,
-)
-from sqlalchemy.types import TypeEngine
+from tidegate.store.columns import int_column as _i
+from tidegate.store.columns import metadata
+from tidegate.store.columns import narrow as _table
+from tidegate.store.columns import seq_column as _seq
+from tidegate.store.columns import text_column as _t
+from tidegate.store.columns import where as _where
+from tidegate.store.columns import wide as _wide
 
-metadata = MetaData()
-
-
-def _text() -> TypeEngine[str]:
-    return Text().with_variant(Text(collation="C"), "postgresql")
-
-
-def _t(name: str, *, key: bool = False, null: bool = False) -> "Column[str]":
-    return Column(name, _text(), primary_key=key, nullable=null and not key)
-
-
-def _i(name: str, *, key: bool = False, null: bool = False) -> "Column[int]":
-    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=null and not key)
-
-
-def _seq() -> "Column[int]":
-    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
-
-
-def _table(
-    name: str, *columns: "Column[int] | Column[str] | Column[float] | Column[bytes] | PrimaryKeyConstraint"
-) -> Table:
-    """Make a table of small rows found by their key: on SQLite the key's b-tree is the table."""
-    return Table(name, metadata, *columns, sqlite_with_rowid=False)
-
-
-def _wide(
-    name: str, *columns: "Column[int] | Column[str] | Column[float] | Column[bytes] | PrimaryKeyConstraint"
-) -> Table:
-    """Make a table of rows that may be large or that carry a sequence."""
-    return Table(name, metadata, *columns)
-
+__all__ = ["metadata"]
 
 _NOT_FINAL = "state IN ('queued', 'running', 'cancelling')"
 _ACTIVE = "state IN ('running', 'cancelling')"
-
-
-def _where(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
