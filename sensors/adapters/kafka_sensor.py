@@ -288,6 +288,8 @@ class KafkaSensor:
     async def _batch(self, group: Group, takes: dict[TopicPartition, _Take]) -> Batch:
         """Put a batch together: what was read, and what else is to be told of partitions."""
         for tp, part in tuple(group.parts.items()):
+            if self._quiet and part.checks is not None and self._ends_before(tp, part):
+                await group.out_of_range([tp])  # it stands exactly at the end of a log that is shorter than it was
             if self._quiet or tp in takes:
                 await self._pass_marks(tp, part)
             if part.moved and tp not in takes:
@@ -303,6 +305,14 @@ class KafkaSensor:
             return Batch()
         group.take()
         return merged(pieces)
+
+    def _ends_before(self, tp: TopicPartition, part: Part) -> bool:
+        """Say whether a fetch showed that the log ends before our position."""
+        try:
+            end = self._consumer.highwater(tp)
+        except AssertionError:  # no longer assigned, as far as the library knows
+            return False
+        return end is not None and end < part.position.next
 
     async def _pass_marks(self, tp: TopicPartition, part: Part) -> None:
         """Get past offsets that hold no record of ours (marks of transactions), once all before them was taken."""

@@ -176,6 +176,23 @@ async def test_offsets_without_records_are_passed(reading: Reading) -> None:
     assert (await reading.sensor.read()).empty
 
 
+@pytest.mark.parametrize("left", [0, 28, 29, 30])
+async def test_a_topic_made_anew_is_noticed_however_long_it_is(reading: Reading, left: int) -> None:
+    """Also when it ends exactly where the last record was that was read, and nothing more is written."""
+    await reading.store(times=12)
+    reading.consumer.logs[ZERO] = (0, [record(b'{"new":%d}' % n, n, partition=0) for n in range(left)])
+    await reading.assign(ZERO, ONE)
+    for _ in range(3):
+        going = asyncio.ensure_future(reading.store())
+        await reading.clock.advance(3.0)
+        await going
+
+    await reading.store(times=8)
+
+    assert sorted(event.id for event in reading.inbox.events[60:]) == sorted(f"orders#1/0/{n}" for n in range(left))
+    assert reading.inbox.counts["recreated"] == 1
+
+
 async def test_a_missing_connection_is_said(reading: Reading) -> None:
     """Whoever reads before connecting is told so."""
     reading.sensor._group = None

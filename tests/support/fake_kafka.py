@@ -64,6 +64,10 @@ class FakeConsumer:
         self._mine(tp)
         return self.places[tp]
 
+    def highwater(self, tp: TopicPartition) -> int:
+        """Return where a log ends."""
+        return self.logs[tp][0] + len(self.logs[tp][1])
+
     async def getmany(self, timeout_ms: int = 0, max_records: int = 500) -> dict[TopicPartition, list[Any]]:
         """Return the next records of what is not paused, and move past them."""
         found: dict[TopicPartition, list[Any]] = {}
