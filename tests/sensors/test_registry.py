@@ -11,7 +11,7 @@ import pytest
 from sensors.kind import SensorKind
 from sensors.registry import PluginError, SensorRegistry, builtin_kinds, load_registry
 
-BUILTIN = ("webhook", "files", "s3", "adls")
+BUILTIN = ("webhook", "files", "s3", "adls", "rabbitmq", "sqs", "azure-queue")
 _PLUGIN = """
 from typing import Any
 from sensors.authoring import Emits, SensorContext, SensorKind, SensorOptions
