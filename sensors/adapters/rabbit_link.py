@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel as RawChannel
     from aiormq.abc import DeliveredMessage
 
-TIMEOUT: Final = 30.0  # seconds for one question
+TIMEOUT: Final = 10.0  # seconds for one question; a queue that has just lost its leader never answers some
 _STREAM: Final = "x-stream-offset"
 
 
@@ -44,10 +44,11 @@ class RabbitLink:
     async def open(self) -> None:
         """Connect. Raises NotConnected."""
         try:
-            self._connection = await _connect(self._place)
-            self._connection.close_callbacks.add(self._closed)
-            self._channel = await self._connection.channel(publisher_confirms=False)
-            self._beside = await self._connection.channel(publisher_confirms=True)
+            async with asyncio.timeout(TIMEOUT):
+                self._connection = await _connect(self._place)
+                self._connection.close_callbacks.add(self._closed)
+                self._channel = await self._connection.channel(publisher_confirms=False)
+                self._beside = await self._connection.channel(publisher_confirms=True)
             self._channel.close_callbacks.add(self._closed)
             self._beside.close_callbacks.add(self._closed)
         except Exception as error:
@@ -59,19 +60,16 @@ class RabbitLink:
         channel = self._open_channel(self._channel)
         try:
             if options.declares:
-                arguments: dict[str, Any] = {"x-queue-type": options.queue_type}
-                if options.queue_type == "quorum":
-                    arguments["x-delivery-limit"] = OFTEN
-                arguments |= options.arguments
                 queue = await channel.declare_queue(
-                    self._place.queue, durable=True, arguments=arguments, timeout=TIMEOUT
+                    self._place.queue, durable=True, arguments=_arguments(options), timeout=TIMEOUT
                 )
                 for key in options.bindings if options.exchange is not None else ():
                     await queue.bind(options.exchange or "", key, timeout=TIMEOUT)
             else:
                 await channel.declare_queue(self._place.queue, passive=True, timeout=TIMEOUT)
             if options.dead_letter is not None and options.dead_letter.exchange:
-                await channel.get_exchange(options.dead_letter.exchange, ensure=True)
+                async with asyncio.timeout(TIMEOUT):
+                    await channel.get_exchange(options.dead_letter.exchange, ensure=True)
         except Exception as error:
             raise explain(error, self._place) from error
 
@@ -218,6 +216,14 @@ async def _connect(place: RabbitPlace) -> "AbstractConnection":
             raise
         raise ConnectionClosed(*transport.reader.farewell) from error
     return connection
+
+
+def _arguments(options: RabbitOptions) -> dict[str, Any]:
+    """Return the arguments of a queue that is made."""
+    arguments: dict[str, Any] = {} if options.queue_type is None else {"x-queue-type": options.queue_type}
+    if options.queue_type == "quorum":
+        arguments["x-delivery-limit"] = OFTEN
+    return arguments | dict(options.arguments)
 
 
 def _context(tls: RabbitTls | None) -> ssl.SSLContext:

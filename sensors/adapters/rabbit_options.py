@@ -83,7 +83,9 @@ class RabbitOptions(QueueOptions, RabbitAccess):
     declare: bool | None = Field(
         None, description="make the durable queue and its bindings; by default only with `exchange`"
     )
-    queue_type: Literal["quorum", "classic"] = Field("quorum", description="of a queue that is made")
+    queue_type: Literal["quorum", "classic"] | None = Field(
+        None, description="of a queue that is made; by default what the virtual host makes"
+    )
     arguments: Mapping[str, str | int | bool] = Field(
         default_factory=dict, description="further arguments of a queue that is made, such as x-message-ttl"
     )
