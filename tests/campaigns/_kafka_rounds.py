@@ -1,8 +1,9 @@
 """The kafka campaign itself: troubles come one after the other while records flow, and at the end all is read.
 
 Members are killed, paused past their session, added and taken away; brokers are stopped and killed, one at a time and
-only while all replicas are in step, so that what is acknowledged must stay; the store goes away. After each trouble the
-positions must come up to where the log ended then. Beside that, positions are sampled all the time: the brokers' own
+only while all replicas are in step, so that what is acknowledged must stay; the store goes away while more comes than a
+batch may hold, or its answers to commits are lost. After each trouble the positions must come up to where the log ended
+then. Beside that, positions are sampled all the time: the brokers' own
 (read first) against ours, ours against the sample before, and events against positions in one snapshot.
 """
 
@@ -27,6 +28,7 @@ from tests.support.kafka_apache import Cluster, running_cluster, running_node
 
 _SAMPLE_EVERY = 0.4
 _CATCHES_UP_WITHIN = 120.0
+_FLOOD = 12_000  # records that come at once while the store is away: more than one batch may hold
 _ANSWERS = 6  # commits in a row of which nobody hears
 ALL = (
     "members 1 to 3",
@@ -186,6 +188,7 @@ class Campaign:
 
     async def _store_away(self) -> None:
         await asyncio.to_thread(self._database.stop)
+        self._traffic.hurry(_FLOOD)
         await asyncio.sleep(2.0 + 5.0 * self._rng.random())
         await asyncio.to_thread(self._database.start)
 

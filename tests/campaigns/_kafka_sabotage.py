@@ -69,9 +69,22 @@ def position_before_events() -> None:
     _sabotage.cursor_before_commit()
 
 
+def fetch_dropped() -> None:
+    """Pass over, now and then, what the client had fetched and moved past."""
+    from sensors.adapters.kafka_sensor import KafkaSensor
+
+    fetch, turns = KafkaSensor._fetch, iter(range(1, 1_000_000_000))
+
+    async def fetch_most(self: Any, *args: Any) -> Any:
+        found = await fetch(self, *args)
+        return {} if found and next(turns) % 50 == 0 else found
+
+    KafkaSensor._fetch = fetch_most  # type: ignore[assignment,method-assign]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     function.__name__.replace("_", "-"): function
-    for function in (brokers_told_first, fence_dropped, brokers_believed, position_before_events)
+    for function in (brokers_told_first, fence_dropped, brokers_believed, position_before_events, fetch_dropped)
 }
 
 

@@ -199,6 +199,9 @@ def test_an_unbroken_service_passes(tmp_path: Path) -> None:
         pytest.param(
             "position-before-events", ("member killed",) * 6, {"lost"}, id="positions are committed before events"
         ),
+        pytest.param(
+            "fetch-dropped", ("members 1 to 3",), {"lost", "miscounted"}, id="what was fetched is passed over"
+        ),
     ],
 )
 def test_a_broken_sensor_is_caught(
