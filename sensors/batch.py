@@ -80,7 +80,7 @@ async def _no_ack() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All that must become durable together.
+    """All that must become durable together. `lease` is a second fence, of the house: see `tidegate.leases`.
 
     `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
     seen objects to erase. `actions` are kept for events of this batch that are new, and dropped with those that are
@@ -92,6 +92,7 @@ class Batch:
     events: Sequence[Event] = ()
     cursors: Sequence[Cursor] = ()
     fence: Fence | None = None
+    lease: Fence | None = None
     seen: Sequence[SeenObject] = ()
     forget: Sequence[str] = ()
     dead_letters: Sequence[DeadLetter] = ()

@@ -25,6 +25,7 @@ from tidegate.fleet import Fleet, FleetPorts
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
+from tidegate.leases import Leases
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
@@ -143,7 +144,9 @@ async def _compose(
     refusals = Refusals()
     webhooks = Webhooks(RequestWatch(tracing, instruments), refusals, tracing.mint_root, config.limits)
     watch = HealthWatch(instruments)
-    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function), paused_sensors)
+    # On SQLite the store's file belongs to one process.
+    leases = Leases(store, holder, clock, dispatch.lease, dispatch.grace) if store.name == "postgresql" else None
+    fleet = Fleet(FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, leases), paused_sensors)
     parts = Parts(
         store=store,
         rules=rules,
@@ -152,6 +155,7 @@ async def _compose(
         dispatcher=dispatcher,
         engines=engines,
         fleet=fleet,
+        leases=leases,
         timers=Timers(store, {}, clock),
         tracing=tracing,
         instruments=instruments,

@@ -9,13 +9,14 @@ after COMMIT.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sensors.batch import Batch, Cursor, ObjectAction
+from sensors.batch import Batch, Cursor, Fence, ObjectAction
 from sensors.event import Event
 from sensors.ports import Receipt, Stored
 from sensors.uid import DEAD_LETTER, new_uid
 from sensors.w3c import new_root
 from tidegate.absorb import Facts, Incoming, absorb
 from tidegate.failpoints import FailPoint, pass_by
+from tidegate.leases import LEASE
 from tidegate.rules import RulesInForce
 from tidegate.runs import OwnEvents
 from tidegate.salvage import letter_of, of_data, salvage, storable, unstorable
@@ -154,19 +155,22 @@ def _stale(tx: Tx, items: Sequence[Delivery]) -> frozenset[int]:
     """Lock the cursors of the group and name the deliveries whose fence has moved on."""
     names = sorted(
         {(item.sensor, cursor.shard) for item in items for cursor in item.batch.cursors}
-        | {(item.sensor, item.batch.fence.shard) for item in items if item.batch.fence is not None}
+        | {(item.sensor, fence.shard) for item in items for fence in _fences(item.batch)}
     )
     if not names:
         return frozenset()
     rows = tx.lock_cursors(names)
     stale = set()
     for index, item in enumerate(items):
-        fence = item.batch.fence
-        if fence is not None:
+        for fence in _fences(item.batch):
             row = rows.get((item.sensor, fence.shard))
             if row is None or row.epoch != fence.epoch:
                 stale.add(index)
     return frozenset(stale)
+
+
+def _fences(batch: Batch) -> Sequence[Fence]:
+    return [fence for fence in (batch.fence, batch.lease) if fence is not None]
 
 
 def _write_positions(tx: Tx, item: Delivery, now: int) -> None:
@@ -257,7 +261,7 @@ class StoreInbox:
                 raise
             for old, event in zip(olds, events, strict=True):
                 mine = [action for action in actions if action.event == event.uid]
-                alone = Batch((event,), fence=batch.fence, actions=mine, dedup_for=batch.dedup_for)
+                alone = Batch((event,), fence=batch.fence, lease=batch.lease, actions=mine, dedup_for=batch.dedup_for)
                 try:
                     answer = await self._submit(sensor, alone, parent)
                 except ItemRefused as error:
@@ -277,4 +281,4 @@ class StoreInbox:
     async def cursors(self, sensor: str) -> Mapping[str, Cursor]:
         """Return the durable positions of a sensor by shard."""
         rows = await self._store.read(lambda reader: reader.cursors(sensor))
-        return {row.shard: Cursor(row.shard, row.value) for row in rows}
+        return {row.shard: Cursor(row.shard, row.value) for row in rows if row.shard != LEASE}

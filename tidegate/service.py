@@ -23,6 +23,7 @@ from sensors.ports import Unavailable
 from tidegate.fleet import Fleet
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
+from tidegate.leases import Leases
 from tidegate.own_events import missed_event, sensor_event
 from tidegate.pauses import Pauses
 from tidegate.projection import Aftermath
@@ -57,6 +58,7 @@ class Parts:
     engines: Mapping[str, Engine]
     fleet: Fleet
     timers: Timers
+    leases: Leases | None
     tracing: Tracing
     instruments: Instruments
     aftermath: Aftermath
@@ -79,6 +81,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun()
         self._paused = dict(parts.paused)
@@ -92,6 +95,8 @@ class Service:
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
+        if parts.leases is not None:
+            self._keeper = asyncio.create_task(parts.leases.run(), name="leases")
         self._follower = asyncio.create_task(self._pauses.follow(), name="pauses")
         sweeping = sweep_values(parts.store, self._config.state_dir, parts.clock)
         self._sweeper = asyncio.create_task(sweeping, name="values")
@@ -116,7 +121,7 @@ class Service:
     async def _end_loops(self) -> None:
         """End what runs beside the work: timers, sweeping, releases of held events."""
         self._parts.timers.stop()
-        for task in (self._sweeper, self._follower):
+        for task in (self._sweeper, self._follower, self._keeper):
             if task is not None:
                 task.cancel()
         await self._parts.releases.stop()

@@ -35,6 +35,7 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "pending": ("·", "dim"),
     "retry_wait": ("↻", "yellow"),
     "paused": ("‖", "yellow"),
+    "standby": ("○", "dim"),
     "held": ("‖", "yellow"),
     "skipped": ("–", "dim"),
     "disabled": ("–", "dim"),

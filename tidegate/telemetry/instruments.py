@@ -10,7 +10,7 @@ from tidegate.telemetry.metrics import RUN_BUCKETS, SIZE_BUCKETS, Metrics
 from tidegate.telemetry.model import Shape, known_method
 
 _NONE = Shape()
-_STATES = ("starting", "healthy", "unhealthy", "paused", "stopped")
+_STATES = ("starting", "healthy", "unhealthy", "paused", "standby", "stopped")
 
 
 class Instruments:
