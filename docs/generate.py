@@ -175,6 +175,8 @@ def sensors_page() -> Iterator[str]:
     for kind in load_registry([], installed=[]).values():
         yield f"\n## `kind: {kind.name}`\n"
         yield f"{kind.help[0].upper()}{kind.help[1:]}.\n"
+        if kind.single:
+            yield "Of several replicas, one reads it at a time.\n"
         yield from _kind_options(kind.options, f"sensors.{kind.name}")
         yield "\nEvents:\n"
         told = [(f"type `{name}`", when) for name, when in kind.emits.types.items()]

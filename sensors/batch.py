@@ -103,13 +103,14 @@ async def _no_ack() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All that must become durable together.
+    """All that must become durable together. `lease` is a second fence, of the house: see `tidegate.leases`.
 
     `counts` are exact numbers of what was seen and not stored, by outcome (`skipped`, `ignored`, …). `forget` names
     seen objects to erase. `actions` are kept for events of this batch that are new, and dropped with those that are
     not; one of an event that is not in the batch is kept only with `when` `now`. `actions_done` are uids of actions to
     forget. `notices` are told to people, where anybody is to be told. A batch is stale as a whole when one of its
-    `fences` is; then what is in `apart` is put instead: the same once more, in pieces of which each is stale by itself.
+    `fences`, or the `lease` of its sensor, is; then what is in `apart` is put instead: the same once more, in pieces of
+    which each is stale by itself.
     `unwanted` are exact numbers of records that no filter let through, by counter and configuration
     (`sensors.ports.Sieve`). `dedup_for` is how long the ids are remembered, in seconds; None means for ever. `ack` is
     awaited after the commit; when it fails the source redelivers and the ids drop the repeats. `reply` is of push
@@ -119,6 +120,7 @@ class Batch:
     events: Sequence[Event] = ()
     cursors: Sequence[Cursor] = ()
     fences: Sequence[Fence] = ()
+    lease: Fence | None = None
     seen: Sequence[SeenObject] = ()
     forget: Sequence[str] = ()
     dead_letters: Sequence[DeadLetter] = ()

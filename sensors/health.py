@@ -13,7 +13,7 @@ from sensors.batch import Batch
 from sensors.clock import Clock
 from sensors.ports import Stored
 
-State = Literal["starting", "healthy", "unhealthy", "paused", "stopped"]
+State = Literal["starting", "healthy", "unhealthy", "paused", "standby", "stopped"]
 PauseMode = Literal["hold", "drop"]
 
 

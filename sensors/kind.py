@@ -74,7 +74,11 @@ class Emits:
 
 @dataclass(frozen=True, slots=True)
 class SensorKind:
-    """One kind of source. `build` never connects. `push` kinds build a PushSensor, others a Sensor."""
+    """One kind of source. `build` never connects. `push` kinds build a PushSensor, others a Sensor.
+
+    `single`: of several replicas only one should read such a source at a time. Not for sources that share themselves
+    out (queues, consumer groups), nor for those that differ from machine to machine.
+    """
 
     name: str
     help: str
@@ -82,4 +86,5 @@ class SensorKind:
     build: Callable[[Any, SensorContext], Sensor | PushSensor]
     emits: Emits
     push: bool = False
+    single: bool = False
     api: int = 1

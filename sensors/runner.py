@@ -103,6 +103,7 @@ class SensorRunner:
         self._alarm = Alarm(clock)
         self._stopping = False
         self._connected = False
+        self._standby: str | None = None
         self._failures = 0
         self._bad_position: str | None = None
         self._interrupt: asyncio.Future[None] | None = None
@@ -137,6 +138,13 @@ class SensorRunner:
             if self._keeper.state == "paused":
                 self._keeper.enter("starting")
             self._alarm.ring()
+
+    def stand_by(self, why: str | None) -> None:
+        """Let go of the source and read nothing, because another process does (`why` says who); None: read on."""
+        self._standby = why
+        if why is None and self._keeper.state == "standby":
+            self._keeper.enter("starting")
+        self._interrupted()
 
     def poll(self) -> None:
         """Look at the source now: ends a back-off, and asks the sensor if it polls."""
@@ -179,6 +187,11 @@ class SensorRunner:
         if self._keeper.pause == "hold":
             await self._disconnect()
             self._keeper.enter("paused", "held by an operator")
+            await self._alarm.wait(None)
+            return
+        if self._standby is not None:
+            await self._disconnect()
+            self._keeper.enter("standby", self._standby)
             await self._alarm.wait(None)
             return
         if not self._connected:
@@ -310,7 +323,7 @@ class SensorRunner:
                 await self._give_up(task)
 
     def _must_leave(self) -> bool:
-        return self._stopping or self._keeper.pause == "hold"
+        return self._stopping or self._standby is not None or self._keeper.pause == "hold"
 
     async def _give_up(self, task: "asyncio.Future[T]") -> None:
         """Cancel a call and wait a moment for it to end; one that does not end is left behind."""

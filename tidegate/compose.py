@@ -30,6 +30,7 @@ from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
 from tidegate.join_timers import OPENS, JoinTimers
 from tidegate.joins import KIND as JOIN
+from tidegate.leases import Leases
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
@@ -154,7 +155,9 @@ async def _compose(
     webhooks = Webhooks(watch_requests, refusals, tracing.mint_root, config.limits, waiter, full)
     watch = HealthWatch(instruments)
     pressure = Pressure(store, clock, config.limits.waiting_runs)
-    ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure)
+    # On SQLite the store's file belongs to one process.
+    leases = Leases(store, holder, clock, dispatch.lease, dispatch.grace) if store.name == "postgresql" else None
+    ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure, leases)
     fleet = Fleet(ports, paused_sensors)
     instruments.lags(fleet.lags)
     alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
@@ -169,6 +172,7 @@ async def _compose(
         fleet=fleet,
         timers=Timers(store, {}, clock, on_facts=aftermath),
         sensor_watch=SensorWatch(),
+        leases=leases,
         tracing=tracing,
         instruments=instruments,
         aftermath=aftermath,

@@ -32,6 +32,7 @@ from tidegate.api.webhooks import Webhooks
 from tidegate.endpoints import make_endpoint, make_throttle
 from tidegate.event_view import rfc3339
 from tidegate.fetching import Fetcher
+from tidegate.leases import WAITING, LeasedInbox, Leases
 from tidegate.lookup import RulesPrefilter, StoreLookup
 from tidegate.rules import RulesInForce
 from tidegate.store.tx import Store
@@ -58,6 +59,7 @@ class FleetPorts:
     compile: Compile
     template: Compile
     pressure: Pressure = field(default_factory=NoPressure)
+    leases: Leases | None = None  # None: there are no other replicas
     make_fetcher: Callable[[ServiceConfig], Fetcher] = make_fetcher
 
 
@@ -179,8 +181,9 @@ class Fleet:
             door.gate.pause(cast("PauseMode", pause))
 
     def _start(self, name: str, entry: SensorEntry, common: Common, sensor: Sensor) -> None:
+        leases = self._ports.leases if entry.kind.single else None
         ports = RunnerPorts(
-            inbox=self._ports.inbox,
+            inbox=self._ports.inbox if leases is None else LeasedInbox(self._ports.inbox, leases, name),
             lookup=StoreLookup(self._ports.store, name),
             prefilter=RulesPrefilter(self._ports.rules, name),
             observer=self._ports.observer,
@@ -193,6 +196,18 @@ class Fleet:
         task = asyncio.create_task(runner.run(), name=f"sensor {name}")
         task.add_done_callback(_tell_of_death)
         self._running[name] = _Running(entry, common, runner, task)
+        self._compete(name, self._running[name], take=pause != "hold")
+
+    def _compete(self, name: str, running: _Running, *, take: bool) -> None:
+        """Strive for the lease of a sensor that only one replica reads, or leave it to others."""
+        leases = self._ports.leases
+        if leases is None or not running.entry.kind.single:
+            return
+        if not take:
+            leases.drop(name)
+        elif not leases.wants(name):
+            running.runner.stand_by(WAITING)
+            leases.want(name, running.runner.stand_by)
 
     async def _leave(self, name: str, within: float = 10.0) -> None:
         """Stop one sensor softly, then for good."""
@@ -202,6 +217,9 @@ class Fleet:
         for task in late:
             task.cancel()
             await asyncio.wait({task}, timeout=2.0)
+        self._compete(name, running, take=False)
+        if self._ports.leases is not None:
+            await self._ports.leases.give_back()
 
     async def stop(self, within: float) -> None:
         """Stop all: batches in hand become durable, then the sources are let go."""
@@ -224,6 +242,8 @@ class Fleet:
         else:
             self._paused[name] = how
         target = self._doors[name].gate if name in self._doors else self._running[name].runner
+        if name in self._running:
+            self._compete(name, self._running[name], take=how != "hold")
         if how is None:
             target.resume()
         else:

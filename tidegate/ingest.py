@@ -9,7 +9,7 @@ after COMMIT.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sensors.batch import Batch, Cursor, DeadLetter, ObjectAction
+from sensors.batch import Batch, Cursor, DeadLetter, Fence, ObjectAction
 from sensors.event import Event
 from sensors.ports import Receipt, Stored
 from sensors.uid import DEAD_LETTER, new_uid
@@ -19,6 +19,7 @@ from tidegate.alerts.alert import Alert
 from tidegate.alerts.raising import raise_alerts
 from tidegate.alerts.sources import notice_alerts
 from tidegate.failpoints import FailPoint, pass_by
+from tidegate.leases import LEASE
 from tidegate.rules import Rules, RulesInForce
 from tidegate.runs import OwnEvents
 from tidegate.salvage import letter_of, of_data, salvage, storable, unstorable
@@ -175,7 +176,7 @@ def _known(tx: Tx, items: Sequence[Delivery]) -> tuple[frozenset[int], frozenset
     """
     names = sorted(
         {(item.sensor, cursor.shard) for item in items for cursor in item.batch.cursors}
-        | {(item.sensor, fence.shard) for item in items for fence in item.batch.fences}
+        | {(item.sensor, fence.shard) for item in items for fence in _fences(item.batch)}
     )
     if not names:
         return frozenset(), frozenset()
@@ -183,16 +184,20 @@ def _known(tx: Tx, items: Sequence[Delivery]) -> tuple[frozenset[int], frozenset
     stale, again = set(), set()
     for index, item in enumerate(items):
         sensor, batch = item.sensor, item.batch
-        if not batch.fences:
-            continue
-        found = [rows.get((sensor, fence.shard)) for fence in batch.fences]
-        if any(row is None or row.epoch != fence.epoch for row, fence in zip(found, batch.fences, strict=True)):
+        fences = _fences(batch)
+        found = [rows.get((sensor, fence.shard)) for fence in fences]
+        if any(row is None or row.epoch != fence.epoch for row, fence in zip(found, fences, strict=True)):
             stale.add(index)
-        elif batch.cursors:
+        elif batch.fences and batch.cursors:
             places = [(rows.get((sensor, cursor.shard)), cursor) for cursor in batch.cursors]
             if all(row is not None and row.value == cursor.value for row, cursor in places):
                 again.add(index)
     return frozenset(stale), frozenset(again)
+
+
+def _fences(batch: Batch) -> Sequence[Fence]:
+    """Return what a batch must still own: its shards, and the lease of its sensor."""
+    return batch.fences if batch.lease is None else (*batch.fences, batch.lease)
 
 
 def _tell(tx: Tx, rules: Rules, item: Delivery, letters: Sequence[Letter], facts: Facts) -> None:
@@ -301,7 +306,7 @@ class StoreInbox:
                 raise
             for old, event in zip(olds, events, strict=True):
                 mine = [action for action in actions if action.event == event.uid]
-                alone = Batch((event,), fences=batch.fences, actions=mine, dedup_for=batch.dedup_for)
+                alone = Batch((event,), fences=batch.fences, lease=batch.lease, actions=mine, dedup_for=batch.dedup_for)
                 try:
                     answer = await self._submit(sensor, alone, parent)
                 except ItemRefused as error:
@@ -321,4 +326,4 @@ class StoreInbox:
     async def cursors(self, sensor: str) -> Mapping[str, Cursor]:
         """Return the durable positions of a sensor by shard."""
         rows = await self._store.read(lambda reader: reader.cursors(sensor))
-        return {row.shard: Cursor(row.shard, row.value) for row in rows}
+        return {row.shard: Cursor(row.shard, row.value) for row in rows if row.shard != LEASE}

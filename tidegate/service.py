@@ -28,6 +28,7 @@ from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
 from tidegate.join_timers import ArmPatterns
+from tidegate.leases import Leases
 from tidegate.own_events import missed_event, sensor_event
 from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
@@ -66,6 +67,7 @@ class Parts:
     fleet: Fleet
     timers: Timers
     sensor_watch: SensorWatch
+    leases: Leases | None
     tracing: Tracing
     instruments: Instruments
     aftermath: Aftermath
@@ -113,6 +115,8 @@ class Service:
                 name="sensor watch",
             ),
         ]
+        if parts.leases is not None:
+            self._loops.append(asyncio.create_task(parts.leases.run(), name="leases"))
         parts.alerts.start()
         parts.dispatcher.start()
         self._show_shapes()

@@ -128,6 +128,7 @@ KIND = SensorKind(
     help="files written, overwritten, renamed or deleted in a file system of ADLS Gen2",
     options=AdlsOptions,
     build=build,
+    single=True,
     emits=Emits(
         types={
             "object.created": "a file is there that was not there before",

@@ -292,6 +292,7 @@ KIND = SensorKind(
     help="items of an HTTP API that is asked at an interval: new ones, changed ones, and changes of a value",
     options=HttpOptions,
     build=build,
+    single=True,
     emits=Emits(
         types={
             "http.item.created": "an item is there that is not remembered",

@@ -143,6 +143,7 @@ KIND = SensorKind(
     help="objects created, overwritten or deleted in a bucket of S3 or of anything that speaks its protocol",
     options=S3Options,
     build=build,
+    single=True,
     emits=Emits(
         types={
             "object.created": "an object is there that was not there before",

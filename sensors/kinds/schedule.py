@@ -115,7 +115,7 @@ class Schedule:
             self._after = self._clock.now()
             self._greeting = Batch(cursors=(self._cursor(self._after),))
         else:
-            self._after, self._greeting = stored[0], None
+            self._after, self._greeting = stored[0], Batch()  # says at once that it works
 
     async def read(self) -> Batch:
         """Wait for the next tick, a while at most, and tell of what is due."""
@@ -253,6 +253,7 @@ KIND = SensorKind(
     help="ticks of a cron line in a time zone, or of an interval",
     options=ScheduleOptions,
     build=build,
+    single=True,
     emits=Emits(
         types={TICK: "the schedule is due"},
         subject="none",

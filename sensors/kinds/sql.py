@@ -132,6 +132,7 @@ KIND = SensorKind(
     help="rows of a database that are new or changed (PostgreSQL, SQLite)",
     options=SqlOptions,
     build=build,
+    single=True,
     emits=Emits(
         types={
             CREATED: "a row with a key that was not seen before",

@@ -160,7 +160,7 @@ class Shard(Model):
 class Health(Model):
     """How a sensor is. Totals count since the process started; `lag` is in the kind's own unit."""
 
-    state: str = Field(description="`starting`, `healthy`, `unhealthy`, `paused`, `stopped`, or `disabled`.")
+    state: str = Field(description="`starting`, `healthy`, `unhealthy`, `paused`, `standby`, `stopped`, `disabled`.")
     reason: str
     since: Moment | None
     last_success: Moment | None

@@ -31,6 +31,7 @@ def gather(plugins: Sequence[Path]) -> list[dict[str, Any]]:
             "what": "sensor",
             "name": kind.name,
             "help": kind.help,
+            "read_by": "one replica at a time" if kind.single else "every replica",
             "options": options_of(kind.options),
             "emits": {
                 "types": dict(kind.emits.types),

@@ -37,6 +37,7 @@ _STATES: Mapping[str, tuple[str, str]] = {
     "pending": ("·", "dim"),
     "retry_wait": ("↻", "yellow"),
     "paused": ("‖", "yellow"),
+    "standby": ("○", "dim"),
     "held": ("‖", "yellow"),
     "skipped": ("–", "dim"),
     "disabled": ("–", "dim"),

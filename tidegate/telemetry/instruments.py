@@ -12,7 +12,7 @@ from tidegate.telemetry.model import Shape, known_method
 
 _NONE = Shape()
 _MOST_SHARDS = 1_000
-_STATES = ("starting", "healthy", "unhealthy", "paused", "stopped")
+_STATES = ("starting", "healthy", "unhealthy", "paused", "standby", "stopped")
 
 
 class Instruments:

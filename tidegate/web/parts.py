@@ -23,6 +23,7 @@ _TONES = {
     "ready": "wait",
     "retry_wait": "wait",
     "paused": "wait",
+    "standby": "wait",
     "held": "wait",
 }
 
