@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from sensors.adapters.kafka_group import Part
 from sensors.clock import Clock
-from sensors.polling import ShardLag
+from sensors.health import ShardLag
 
 _SHOW = 60_000_000  # µs for which an unusual event stays visible as trouble
 

@@ -31,7 +31,7 @@ from sensors.adapters.kafka_retracing import Retracing
 from sensors.batch import Batch, Cursor, merged
 from sensors.clock import Clock
 from sensors.errors import NotConnected, SensorError
-from sensors.polling import ShardLag
+from sensors.health import ShardLag
 from sensors.ports import Lookup, Prefilter, Sieve, WantsAll
 
 _WAIT = 500  # milliseconds that a fetch waits for the first record
