@@ -124,28 +124,52 @@ async def test_partitions_that_are_added_are_read_at_once(kafka: Kafka, monkeypa
     assert event.id == f"{topic.name}#0/1/0"
 
 
-async def test_a_topic_that_is_deleted_under_it_is_named(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.apache_kafka  # the other broker makes it anew when it is asked for
+async def test_a_topic_that_is_deleted_under_it_is_named(apache_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another topic goes on; the one that is gone makes the sensor unhealthy, and made anew it is read as another."""
     monkeypatch.setattr(kafka_client, "_METADATA", 300)
     monkeypatch.setattr(kafka_sensor, "_PROBE", 0.2)
     monkeypatch.setattr(kafka_sensor, "_PROBE_BUSY", 0.2)
-    gone, other = Topic(kafka, await made(kafka)), await made(kafka)
-    bench = KafkaBench(kafka, {"topics": [gone.name, other]})
-    await send(kafka, gone.name, [b"1", b"2"])
+    gone, other = Topic(apache_kafka, await made(apache_kafka)), await made(apache_kafka)
+    bench = KafkaBench(apache_kafka, {"topics": [gone.name, other]})
+    await send(apache_kafka, gone.name, [b"1", b"2"])
     async with bench.running() as runner:
         await bench.events(2)
         await bench.until(lambda: bench.positions().get(f"{gone.name}/0") == 2)
         await gone.delete()
         await bench.until(lambda: gone.name in runner.health.reason)
         assert runner.health.state == "unhealthy"
-        await send(kafka, other, [b"3"])
+        await send(apache_kafka, other, [b"3"])
         await bench.events(3)
         await gone.create()
-        await send(kafka, gone.name, [b"4", b"5", b"6"])
+        await send(apache_kafka, gone.name, [b"4", b"5", b"6"])
         events = await bench.events(6)
 
     assert sorted(event.id for event in events[3:]) == [f"{gone.name}#1/0/{n}" for n in range(3)]
     assert bench.inbox.counts["recreated"] == 1
+
+
+@pytest.mark.apache_kafka
+async def test_a_member_with_a_name_comes_back_to_its_partitions(apache_kafka: Kafka) -> None:
+    """With `instance` a restart within the session moves nothing: the other member reads on undisturbed."""
+    topic = await made(apache_kafka, 4)
+    bench = KafkaBench(apache_kafka, {"topics": [topic], "session_timeout": 15.0})
+    turns: list[int] = []
+    async with bench.running(instance="b") as other:
+
+        def shared() -> bool:
+            return len(other.health.shards) == 2
+
+        async with bench.running(instance="a"):
+            await bench.until(shared, 30.0)
+            turns.append(other._sensor._group.turn)  # type: ignore[attr-defined]
+        async with bench.running(instance="a"):
+            for partition in range(4):
+                await send(apache_kafka, topic, [b"1"], partition)
+            await bench.events(4)
+            turns.append(other._sensor._group.turn)  # type: ignore[attr-defined]
+
+    assert turns[0] == turns[1]
 
 
 async def test_the_way_back_is_found_in_a_real_log(kafka: Kafka) -> None:
