@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import aio_pika
 import psycopg
 import pytest
+from aio_pika.abc import AbstractChannel
 
 from tests.support.aws import Aws, running_ministack
 from tests.support.azure import Azurite, running_azurite
@@ -165,3 +167,18 @@ def azure_place(tmp_path: Path, azurite: Azurite) -> None:
 
 def _queue_name() -> str:
     return f"q-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def channel(rabbitmq: Rabbit) -> AsyncIterator[AbstractChannel]:
+    """A channel of the outside world."""
+    async with await aio_pika.connect(rabbitmq.url()) as connection:
+        yield await connection.channel()
+
+
+@pytest.fixture
+async def queue(channel: AbstractChannel) -> AsyncIterator[str]:
+    """A durable queue of one test."""
+    made = await channel.declare_queue(f"q-{uuid.uuid4().hex[:12]}", durable=True)
+    yield made.name
+    await channel.queue_delete(made.name)
