@@ -292,6 +292,40 @@ async def test_hold_stops_reading_and_resume_goes_on_from_the_durable_position()
         assert stage.witness.states == ["healthy", "paused", "starting", "healthy"]
 
 
+async def test_standing_by_reads_nothing_and_says_who_does() -> None:
+    """While another process reads, the source is let go; afterwards the sensor goes on from the durable position."""
+    async with running([_batch(1)]) as stage:
+        stage.runner.stand_by("read by host-2")
+        await settle()
+        assert (stage.state(), stage.runner.health.reason) == ("standby", "read by host-2")
+        assert stage.sensor.log[-1] == "close"
+        stage.runner.stand_by("read by host-3")
+        stage.runner.poll()
+        stage.sensor.add(_batch(2))
+        await stage.pass_time(1000.0)
+        assert stage.runner.health.reason == "read by host-3"
+        assert len(stage.inbox.events) == 1
+
+        stage.runner.stand_by(None)
+        await settle()
+        assert [event.id for event in stage.inbox.events] == ["id-1", "id-2"]
+        assert stage.sensor.seen_cursors[-1] == {"": Cursor("", "1")}
+        assert stage.witness.states == ["healthy", "standby", "starting", "healthy"]
+        assert stage.witness.changes == []
+
+
+async def test_a_pause_goes_before_standing_by() -> None:
+    """What an operator said is shown, whoever reads; resumed, the sensor stands by again."""
+    async with running() as stage:
+        stage.runner.stand_by("read by host-2")
+        stage.runner.pause("hold")
+        await settle()
+        assert stage.state() == "paused"
+        stage.runner.resume()
+        await settle()
+        assert (stage.state(), stage.runner.health.reason) == ("standby", "read by host-2")
+
+
 async def test_drop_moves_the_position_and_counts() -> None:
     """While dropping, events are counted and not stored, and their cursor and memory are."""
     acks: list[int] = []
