@@ -15,16 +15,16 @@ class TakeShards:
     name = "take_shards"
 
     def __call__(self, tx: Tx, items: Sequence[tuple[str, tuple[str, ...]]]) -> Sequence[Mapping[str, Owned]]:
-        """Take all of them, in sorted order."""
-        wanted = sorted({(sensor, shard) for sensor, shards in items for shard in shards})
-        rows = {name: tx.raise_epoch(*name) for name in wanted}
-        answers = []
-        for sensor, shards in items:
-            owned = {}
-            for shard in shards:
-                row = rows[sensor, shard]
-                owned[shard] = Owned(shard, row.epoch, Cursor(shard, row.value) if row.value else None)
-            answers.append(owned)
+        """Take all of them, in sorted order; who takes a shard in the same transaction as others has the next epoch."""
+        takers: dict[tuple[str, str], list[int]] = {}
+        for index, (sensor, shards) in enumerate(items):
+            for shard in dict.fromkeys(shards):
+                takers.setdefault((sensor, shard), []).append(index)
+        answers: list[dict[str, Owned]] = [{} for _ in items]
+        for (sensor, shard), indexes in sorted(takers.items()):
+            for index in indexes:
+                row = tx.raise_epoch(sensor, shard)
+                answers[index][shard] = Owned(shard, row.epoch, Cursor(shard, row.value) if row.value else None)
         return answers
 
 

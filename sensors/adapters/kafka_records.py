@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from sensors.adapters.kafka_formats import BadRecord, Cloud, Decoder, cloud_event
 from sensors.batch import DeadLetter
 from sensors.event import EMPTY, Event, storable_text
-from sensors.headers import HeaderPolicy
+from sensors.headers import CUT, HeaderPolicy
 from sensors.ports import Sieve
 from sensors.uid import EVENT, UidSeries
 from sensors.w3c import MAX_TRACESTATE, parse_traceparent
@@ -53,16 +53,39 @@ class Harvest:
         self.counts[outcome] = self.counts.get(outcome, 0) + n
 
 
+class _Asked:
+    """The attributes of the record under judgement, for filters, which ask for one by name.
+
+    A header that is not there, which most filters ask for in vain, is told without decoding those that are.
+    """
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, shown: "_Shown") -> None:
+        self._shown = shown
+
+    def get(self, name: str) -> str | None:
+        """Return one attribute as the event would have it."""
+        if (
+            name not in _OURS
+            and name != CUT
+            and not any(header.lower() == name for header, _ in self._shown.raw.headers)
+        ):
+            return self._shown.extension(name)
+        return self._shown.kept().get(name)
+
+
 class _Shown:
     """The record under judgement, as filters may ask for it; one object for all records of a sensor."""
 
-    __slots__ = ("_reader", "content", "incarnation", "raw")
+    __slots__ = ("_asked", "_reader", "content", "incarnation", "raw")
 
     type = TYPE
     match = EMPTY
 
     def __init__(self, reader: "RecordReader") -> None:
         self._reader = reader
+        self._asked = _Asked(self)
         self.raw: Any = None
         self.content: Any = None
         self.incarnation = 0
@@ -103,8 +126,16 @@ class _Shown:
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """Headers, and where the record stands."""
+        """Headers, and where the record stands, one by one."""
+        return cast("Mapping[str, str]", self._asked)
+
+    def kept(self) -> Mapping[str, str]:
+        """Return all attributes of the event."""
         return self._reader.attributes(self.raw)
+
+    def extension(self, name: str) -> str | None:
+        """Return an attribute that is no header."""
+        return None
 
 
 class _ShownCloud(_Shown):
@@ -143,10 +174,13 @@ class _ShownCloud(_Shown):
         at = self.cloud.envelope.time
         return time_of(self.raw) if at is None else cast("int", at)
 
-    @property
-    def attributes(self) -> Mapping[str, str]:
-        """Headers, extensions, the CloudEvent's own id, and where the record stands."""
+    def kept(self) -> Mapping[str, str]:
+        """Return headers, extensions, the CloudEvent's own id, and where the record stands."""
         return self._reader.attributes(self.raw, self.cloud)
+
+    def extension(self, name: str) -> str | None:
+        """Return an extension of the CloudEvent."""
+        return cast("str | None", self.cloud.envelope.extensions.get(name))
 
 
 class RecordReader:
@@ -249,7 +283,7 @@ class RecordReader:
             time=shown.time,
             data=data,
             content_type=None if data is None else content_type,
-            attributes=shown.attributes,
+            attributes=shown.kept(),
             match=EMPTY,
             traceparent=parent,
             tracestate=state,

@@ -62,6 +62,29 @@ def test_filters_see_key_headers_place_and_time() -> None:
         )
 
 
+@pytest.mark.parametrize("clouds", [False, True])
+def test_filters_see_the_attributes_that_the_event_has(clouds: bool) -> None:
+    """Whatever name a filter asks for, it finds what the event would keep under it, and nothing else."""
+    headers = [
+        ("Region", b"no"),
+        ("region", b"se"),
+        ("authorization", b"x"),
+        ("topic", b"forged"),
+        ("key", b"forged"),
+        ("content-type", b"application/json"),
+        *((f"ce_{name}", text) for name, text in (("specversion", b"1.0"), ("id", b"A"), ("source", b"/s"))),
+        *((f"ce_{name}", text) for name, text in (("type", b"t"), ("shop", b"oslo"), ("region", b"dk"))),
+    ]
+    one = record(b"{}", 3, headers=headers)
+    (event,) = read([one], clouds=clouds).events
+    names = {"region", "Region", "authorization", "topic", "key", "offset", "ceid", "shop", "ce_id", "none"}
+
+    for name in names | set(event.attributes):
+        value = event.attributes.get(name)
+        wanted = rules_of([{"exact": {f"attributes.{name}": value or "forged"}}]).sieve("s")
+        assert len(read([one], wanted, clouds=clouds).events) == (value is not None), name
+
+
 def test_a_record_nobody_can_read_is_a_dead_letter() -> None:
     """Its place, its bytes (no more than may be kept) and its headers are there to look at; the others go on."""
     harvest = read(
