@@ -13,6 +13,7 @@ Latency is from the moment a record is due to be sent (open loop, 500/s) to the 
 
 import asyncio
 import contextlib
+import logging
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 from benchmarks.harness import LOAD_CORE, Process, fdatasync_ms, pin_self, service, workspace
 from benchmarks.kafka_live import latency
-from benchmarks.kafka_rig import EVERY, Bare, Eye, bare, broker, fill, resume
+from benchmarks.kafka_rig import EVERY, Bare, Eye, ask, bare, broker, fill
 from tests.support.kafka import Kafka
 
 RECORDS, FEW, ROUNDS = 200_000, 30_000, 3
@@ -33,6 +34,7 @@ _PIPELINES = {"held": {"concurrency": 1, "tasks": {"wait": {"engine": "command",
 def measure(records: int = RECORDS, few: int = FEW, rounds: int = ROUNDS) -> Mapping[str, Any]:
     """Return ratios (ours ÷ bare, pair by pair, medians), latency, memory, and the raw figures."""
     pin_self(LOAD_CORE)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of our producer: it tries again
     with workspace() as folder, broker() as kafka, contextlib.ExitStack() as stack:
         asyncio.run(fill(kafka, "many", records))
         asyncio.run(fill(kafka, "few", few))
@@ -40,15 +42,15 @@ def measure(records: int = RECORDS, few: int = FEW, rounds: int = ROUNDS) -> Map
         sides = {name: stack.enter_context(_side(folder, kafka, name, rounds)) for name in _KINDS}
         warm = sides["filter"]
         _pair(warm, bares, records, few, 0)
-        small = warm.process.rss_mb()
+        rss = [warm.process.rss_mb()]
         pairs: dict[str, list[Mapping[str, float]]] = {name: [] for name in sides}
         for n in range(1, rounds + 1):
             for name, side in sides.items():
                 pairs[name].append(_pair(side, bares, records, few, n))
+            rss.append(warm.process.rss_mb())
         matched = warm.eye.events(f"r{rounds}")
         if matched != (records + EVERY - 1) // EVERY:
             raise RuntimeError(f"{matched} durable events of {records} records, one in {EVERY} of which matches")
-        grown = warm.process.rss_mb()
         memory = {name: round(side.process.rss_mb(), 1) for name, side in sides.items()}
         fewest = pairs["filter"], pairs["triggers"]
         found = {
@@ -66,8 +68,8 @@ def measure(records: int = RECORDS, few: int = FEW, rounds: int = ROUNDS) -> Map
             "cpu_us_per_record": {name: round(min(pair["cpu_us"] for pair in of), 2) for name, of in pairs.items()},
             "bare_cpu_us_per_record": round(min(pair["bare_cpu_us"] for pair in pairs["filter"]), 2),
             "rss_mb": memory,
-            "rss_growth_mb": round(grown - small, 1),
-            "rss_growth_over_records": rounds * records,
+            "rss_growth_mb": round(rss[-1] - rss[0], 1),
+            "rss_mb_by_round": [round(mb, 1) for mb in rss],
         }
         for side in sides.values():
             side.eye.close()
@@ -133,9 +135,10 @@ def _pair(side: Side, bares: Mapping[str, Bare], records: int, few: int, n: int)
     if n % 2:
         theirs()
     cpu = side.process.cpu_s()
-    resume(side.process, f"r{n}")
+    ask(side.process, f"r{n}", "resume")
     per_s = side.eye.rate(f"r{n}", count)
     cpu = side.process.cpu_s() - cpu
+    ask(side.process, f"r{n}", "pause")  # so that memory is that of one sensor
     if not n % 2:
         theirs()
     return {

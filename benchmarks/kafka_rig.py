@@ -128,7 +128,9 @@ class Eye(StoreEye):
         return self._db.execute("SELECT rowid, subject FROM events WHERE rowid > ? ORDER BY rowid", (row,)).fetchall()
 
 
-def resume(service: Process, sensor: str) -> None:
-    """Let a held sensor read."""
-    request = urllib.request.Request(f"{service.url}/api/v1/sensors/{sensor}/resume", method="POST", data=b"")
-    urllib.request.urlopen(request, timeout=30).read()
+def ask(service: Process, sensor: str, what: str) -> None:
+    """Let a sensor `resume`, or `pause`: it lets go of the brokers and reads nothing."""
+    body = b'{"how": "hold"}' if what == "pause" else b""
+    headers = {"content-type": "application/json"}
+    url = f"{service.url}/api/v1/sensors/{sensor}/{what}"
+    urllib.request.urlopen(urllib.request.Request(url, method="POST", data=body, headers=headers), timeout=30).read()

@@ -48,7 +48,8 @@ class History:
 class Ledger:
     """What is in the store. `events` are (uid, id, the record's name), `runs` (key, generation), `caused` (event, run).
 
-    `counters` are of this sensor and trigger, by kind and outcome; of candidates and matches by kind alone.
+    `counters` are of this sensor and trigger, by kind and outcome; of candidates and matches by kind alone. Positions
+    that fell at any time are in `fallen`: (shard, from, to).
     """
 
     events: Sequence[tuple[str, str, str]] = ()
@@ -57,6 +58,7 @@ class Ledger:
     cursors: Mapping[int, int] = field(default_factory=dict)
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: int = 0
+    fallen: Sequence[tuple[str, int, int]] = ()
     epochs: int = 0
 
 
@@ -157,6 +159,8 @@ def placed(history: History, ledger: Ledger) -> Iterator[Violation]:
         place = place_of(id_)
         if place is not None and place[1] >= ledger.cursors.get(place[0], 0):
             yield Violation("ahead", f"event {id_} lies beyond its position {ledger.cursors.get(place[0], 0)}")
+    for shard, old, new in ledger.fallen:
+        yield Violation("took-back", f"the position of {shard} fell from {old} to {new}")
     yield from told_ahead(history.committed, ledger.cursors)
 
 
@@ -166,15 +170,6 @@ def told_ahead(committed: Mapping[int, int], cursors: Mapping[int, int]) -> Iter
         if offset > cursors.get(partition, 0):
             at = cursors.get(partition, 0)
             yield Violation("ahead", f"the brokers know {offset} of partition {partition}, durable is {at}")
-
-
-def fallen(before: Mapping[int, int], after: Mapping[int, int]) -> Iterator[Violation]:
-    """Positions only rise."""
-    for partition, at in sorted(before.items()):
-        if after.get(partition, 0) < at:
-            yield Violation(
-                "took-back", f"the position of partition {partition} fell from {at} to {after.get(partition)}"
-            )
 
 
 def place_of(id_: str) -> tuple[int, int] | None:

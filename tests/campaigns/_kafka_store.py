@@ -24,6 +24,17 @@ _BEYOND = f"""
     AND split_part(e.id, '/', 3)::bigint >= (c.value::json ->> 'next')::bigint LIMIT 5
 """
 
+# An independent witness of positions that fall, however soon they rise again.
+_WITNESS = (
+    "CREATE TABLE fallen (n BIGSERIAL PRIMARY KEY, shard TEXT, old BIGINT, new BIGINT)",
+    """CREATE FUNCTION note_fallen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO fallen (shard, old, new)
+    SELECT NEW.shard, o, n FROM (SELECT (OLD.value::json ->> 'next')::bigint AS o, (NEW.value::json ->> 'next')::bigint
+    AS n) AS both_of WHERE n < o; RETURN NULL; END $$""",
+    """CREATE TRIGGER witness AFTER UPDATE ON cursors FOR EACH ROW WHEN (OLD.value <> '' AND NEW.value <> '')
+    EXECUTE FUNCTION note_fallen()""",
+)
+
 
 class Database:
     """One server with one database, which can be stopped as a power cut would (`immediate`) and started again."""
@@ -37,7 +48,7 @@ class Database:
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/{DATABASE}"
 
     def make(self) -> None:
-        """Make the server's files, start it, and make the database with our schema."""
+        """Make the server's files, start it, and make the database with our schema and a witness."""
         from tidegate.store.factory import migrate
 
         if os.geteuid() == 0:
@@ -48,6 +59,9 @@ class Database:
         with psycopg.connect(self._maintenance, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}".encode())
         migrate(self.url)
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for statement in _WITNESS:
+                connection.execute(statement.encode())
 
     @property
     def _maintenance(self) -> str:
@@ -124,6 +138,9 @@ class Database:
             cursors=_positions([row[:2] for row in cursors]),
             counters=sums,
             dead_letters=int(self.rows("SELECT count(*) FROM dead_letters")[0][0]),
+            fallen=[
+                (shard, old, new) for shard, old, new in self.rows("SELECT shard, old, new FROM fallen ORDER BY n")
+            ],
             epochs=sum(int(epoch) for shard, _, epoch in cursors if "/" in shard),
         )
 

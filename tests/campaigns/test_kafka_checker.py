@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns._kafka_checker import History, Ledger, Logged, check, fallen, place_of, told_ahead
+from tests.campaigns._kafka_checker import History, Ledger, Logged, check, place_of, told_ahead
 from tests.campaigns._kafka_rounds import Plan, run
 from tests.campaigns._kafka_sabotage import SABOTAGES
 from tests.campaigns.kafka import summary
@@ -97,6 +97,7 @@ Spoil = Callable[[Ledger], Ledger]
             lambda led: replace(led, cursors={0: 2, 1: 1}), {"ahead", "behind"}, id="an event beyond its position"
         ),
         pytest.param(lambda led: replace(led, cursors={0: 4, 1: 1}), {"behind"}, id="a position beyond the log"),
+        pytest.param(lambda led: replace(led, fallen=[("orders/0", 3, 2)]), {"took-back"}, id="a position fell"),
         pytest.param(lambda led: replace(led, dead_letters=1), {"refused"}, id="a sound record is a dead letter"),
     ],
 )
@@ -127,12 +128,6 @@ def test_brokers_may_lag_and_never_lead() -> None:
     assert not list(told_ahead({0: 5}, {0: 5, 1: 2}))
     assert [violation.kind for violation in told_ahead({0: 6}, {0: 5})] == ["ahead"]
     assert [violation.kind for violation in told_ahead({0: 1}, {})] == ["ahead"]
-
-
-def test_positions_only_rise() -> None:
-    """A position that falls or vanishes between two looks is told."""
-    assert not list(fallen({0: 5}, {0: 5, 1: 0}))
-    assert [violation.kind for violation in fallen({0: 5, 1: 1}, {0: 4})] == ["took-back", "took-back"]
 
 
 def test_a_trouble_that_never_came_proves_nothing() -> None:
