@@ -86,10 +86,10 @@ class RawQueue(ABC):
 
     async def peek(self, limit: int) -> Sequence[RawMessage]:
         """Show up to `limit` messages and leave them where they are; to be called instead of `open`."""
-        await self._connect()
         try:
+            await self._connect()
             return await self._peek(limit)
-        finally:
+        finally:  # also of what was opened when something fails on the way
             await self._disconnect()
 
     async def keep(self, claims: Sequence[Claim]) -> None:

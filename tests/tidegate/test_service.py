@@ -221,6 +221,7 @@ async def test_an_operators_pause_outlives_a_reload_of_the_same_trigger(tmp_path
 async def test_two_services_share_the_work(tmp_path: Path, database: str) -> None:
     """Two services on one PostgreSQL: each event is one event, each run is run exactly once, and both do some."""
     text = TEXT.replace('argv: ["true"]}\n  q', 'argv: [sh, -c, "echo $0 >> ran", "${{ params.n }}"], cwd: "."}\n  q')
+    text = text.replace("grace: 0s", "grace: 0s, runs: 2")  # neither can take all of them at once
     config: ServiceConfig = await load(tmp_path, text, store=database)
     async with running(config) as one, running(config) as two:
         both: tuple[Running, Running] = (one, two)
