@@ -32,17 +32,17 @@ class PipesFolder:
         self._tail: asyncio.Task[None] | None = None
         self._read = 0
 
-    def open(self) -> dict[str, str]:
+    async def open(self) -> dict[str, str]:
         """Write the context; return the variables that tell the program of it."""
-        self._folder.mkdir(parents=True, mode=0o700)
         told = self._folder / "context"
+        await asyncio.to_thread(self._make, told)
+        self._tail = asyncio.get_running_loop().create_task(self._follow())
+        return {CONTEXT: encode({"path": str(told)}), MESSAGES: encode({"path": str(self._messages)})}
+
+    def _make(self, told: Path) -> None:
+        self._folder.mkdir(parents=True, mode=0o700)
         told.write_bytes(orjson.dumps(self._data))
         self._messages.touch(mode=0o600)
-        self._tail = asyncio.get_running_loop().create_task(self._follow())
-        return {
-            CONTEXT: encode({"path": str(told.absolute())}),
-            MESSAGES: encode({"path": str(self._messages.absolute())}),
-        }
 
     async def end(self) -> PipesInbox:
         """Read what the program wrote last; return the inbox."""
@@ -63,8 +63,9 @@ class PipesFolder:
 
     async def _look_through(self) -> None:
         """Read all there is, a piece at a time: a flood of messages leaves the loop to others."""
-        for _ in iter(self._look, False):
-            await asyncio.sleep(0)
+        while data := await asyncio.to_thread(self._piece):
+            self._read += len(data)
+            self.inbox.feed(data)
 
     async def _stop(self) -> None:
         tail, self._tail = self._tail, None
@@ -73,19 +74,14 @@ class PipesFolder:
             with contextlib.suppress(asyncio.CancelledError):
                 await tail
 
-    def _look(self) -> bool:
-        """Read one piece of the messages; say whether there was any."""
+    def _piece(self) -> bytes:
+        """Read what follows of the messages; nothing when the program took its own folder away."""
         try:
-            if self._messages.stat().st_size <= self._read:
-                return False
             with self._messages.open("rb") as messages:
                 messages.seek(self._read)
-                data = messages.read(_CHUNK)
-        except FileNotFoundError:  # the program took its own folder away
-            return False
-        self._read += len(data)
-        self.inbox.feed(data)
-        return bool(data)
+                return messages.read(_CHUNK)
+        except FileNotFoundError:
+            return b""
 
 
 def clear_orphans(root: Path) -> None:

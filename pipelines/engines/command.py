@@ -157,7 +157,7 @@ class CommandEngine:
         settings = self._settings
         folder = PipesFolder(settings.state.absolute() / "pipes", number, options.pipes, context)
         try:
-            environment.update(folder.open())
+            environment.update(await folder.open())
             end: TaskResult | TaskFailed
             try:
                 end = await self._run(wards, context, options, environment)
