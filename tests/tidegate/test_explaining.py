@@ -71,7 +71,7 @@ async def test_a_duplicate_names_the_run_that_took_the_key_and_how_it_stands(tmp
     assert verdict.outcome == "duplicate"
     assert verdict.in_the_way is not None
     assert (verdict.in_the_way.run, verdict.in_the_way.state) == (run["uid"], "succeeded")
-    assert [(clause.path, clause.passed) for clause in verdict.clauses] == [("when", True), ("repeat", None)]
+    assert [(clause.path, clause.passed) for clause in verdict.clauses] == [("when", True), ("repeat", False)]
 
 
 async def test_what_was_stored_is_told_by_the_rule_of_its_day(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def stored_verdict(row: Row, clauses: Sequence[ClauseResult], rule: RuleNow, sta
     clause = clause_view(row["clause"])
     known = [judged_clause(result) for result in clauses]
     if clause is not None and clause.path not in {one.path for one in known}:
-        known.append(clause)  # what the transaction knew beside the rule: a key, a lane, a pause
+        # What the transaction knew beside the rule: a key, a lane, a pause. It decided, so it was not met.
+        known.append(clause.model_copy(update={"passed": False}))
     run = row["run"]
     return Verdict(
         trigger=row["trigger"],
