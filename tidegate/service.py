@@ -35,6 +35,7 @@ from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import ArmRetention
+from tidegate.rule_history import RecordRules, written
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
@@ -102,6 +103,7 @@ class Service:
         """Start all parts over an open store; ready when this returns."""
         parts = self._parts
         await parts.store.submit(ArmRetention(), None)
+        await parts.store.submit(RecordRules(), await asyncio.to_thread(written, self._config.triggers))
         await parts.store.submit(ArmPatterns(parts.rules), None)
         for engine in parts.engines.values():
             await engine.open()
@@ -169,6 +171,7 @@ class Service:
             )
         rules = await asyncio.to_thread(compile_rules, config, self._paused)  # thousands of expressions take seconds
         change = parts.fleet.build(config)
+        await self._record(config)
         lifted = parts.rules.swap(rules)
         self._config = config
         self._show_shapes()
@@ -196,6 +199,13 @@ class Service:
             await self._parts.store.submit(ArmPatterns(self._parts.rules), None)
         except Unavailable as error:
             _log.error("calendars of joins could not be armed: %s", error, extra={"action": "arm_failed"})
+
+    async def _record(self, config: ServiceConfig) -> None:
+        """Write down the rules that come into force; without a store now, explanations know only those before."""
+        try:
+            await self._parts.store.submit(RecordRules(), await asyncio.to_thread(written, config.triggers))
+        except Unavailable as error:
+            _log.warning("the rules could not be written down: %s", error, extra={"action": "record_failed"})
 
     def _watched_sensors(self) -> frozenset[str]:
         """Return the sensors whose silence some trigger waits for."""

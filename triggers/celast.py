@@ -52,17 +52,17 @@ def read_facts(serialized: bytes) -> Facts:
     names: set[str] = set()
     positions: dict[int, int] = {}
     root = b""
-    for number, value in _fields(_bytes(dict(_fields(serialized))[_ANY_VALUE])):
+    for number, value in message_fields(message_bytes(dict(message_fields(serialized))[_ANY_VALUE])):
         if number == _REFERENCE_MAP:
-            reference = _bytes(dict(_fields(_bytes(value))).get(_MAP_VALUE, b""))
-            names.update(_bytes(name).decode() for field, name in _fields(reference) if field == 1)
+            reference = message_bytes(dict(message_fields(message_bytes(value))).get(_MAP_VALUE, b""))
+            names.update(message_bytes(name).decode() for field, name in message_fields(reference) if field == 1)
         elif number == _EXPR:
-            root = _bytes(value)
+            root = message_bytes(value)
         elif number == _SOURCE_INFO:
-            for field, entry in _fields(_bytes(value)):
+            for field, entry in message_fields(message_bytes(value)):
                 if field == _POSITIONS:
-                    pair = dict(_fields(_bytes(entry)))
-                    positions[_int(pair.get(_MAP_KEY, 0))] = _int(pair.get(_MAP_VALUE, 0))
+                    pair = dict(message_fields(message_bytes(entry)))
+                    positions[message_int(pair.get(_MAP_KEY, 0))] = message_int(pair.get(_MAP_VALUE, 0))
     nodes = list(_nodes(root))
     calls = [value for kind, value in nodes if kind == _CALL]
     return Facts(
@@ -70,7 +70,7 @@ def read_facts(serialized: bytes) -> Facts:
         literals=tuple(literal for call in calls for literal in _arguments(call, positions)),
         builds_lists=any(kind == _COMPREHENSION and _accumulates_a_list(value) for kind, value in nodes),
         holds_nul=any(kind == _CONST and _holds_nul(value) for kind, value in nodes),
-        splits_texts=any((2, b"split") in _fields(call) for call in calls),
+        splits_texts=any((2, b"split") in message_fields(call) for call in calls),
         maps_over=_maps_over(root, [value for kind, value in nodes if kind == _IDENT]),
     )
 
@@ -83,25 +83,25 @@ def _maps_over(root: bytes, idents: list[bytes]) -> tuple[str, ...]:
     node = root
     steps = 0
     while True:
-        fields = dict(_fields(node))
+        fields = dict(message_fields(node))
         if _COMPREHENSION not in fields:
             break
-        comprehension = _bytes(fields[_COMPREHENSION])
-        parts = dict(_fields(comprehension))
+        comprehension = message_bytes(fields[_COMPREHENSION])
+        parts = dict(message_fields(comprehension))
         if not _accumulates_a_list(comprehension) or _SECOND_VARIABLE in parts:
             return ()
-        node, steps = _bytes(parts.get(_RANGE, b"")), steps + 1
+        node, steps = message_bytes(parts.get(_RANGE, b"")), steps + 1
     path: list[str] = []
     while _SELECT in fields:
-        select = dict(_fields(_bytes(fields[_SELECT])))
+        select = dict(message_fields(message_bytes(fields[_SELECT])))
         if _TEST_ONLY in select:
             return ()
-        path.insert(0, _bytes(select.get(_FIELD, b"")).decode())
-        fields = dict(_fields(_bytes(select.get(_OPERAND, b""))))
+        path.insert(0, message_bytes(select.get(_FIELD, b"")).decode())
+        fields = dict(message_fields(message_bytes(select.get(_OPERAND, b""))))
     if not steps or _IDENT not in fields:
         return ()
-    name = _bytes(dict(_fields(_bytes(fields[_IDENT]))).get(_NAME, b""))
-    if sum(dict(_fields(ident)).get(_NAME) == name for ident in idents) != 1:
+    name = message_bytes(dict(message_fields(message_bytes(fields[_IDENT]))).get(_NAME, b""))
+    if sum(dict(message_fields(ident)).get(_NAME) == name for ident in idents) != 1:
         return ()
     return (name.decode(), *path)
 
@@ -110,45 +110,53 @@ def _nodes(root: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (kind, content) of every node below `root`."""
     waiting = [root]
     while waiting:
-        for kind, value in _fields(waiting.pop()):
-            content = _bytes(value)
+        for kind, value in message_fields(waiting.pop()):
+            content = message_bytes(value)
             yield kind, content
             if kind in _CHILDREN:
-                waiting.extend(_bytes(child) for number, child in _fields(content) if number in _CHILDREN[kind])
-            elif kind == _STRUCT:
-                entries = (_fields(_bytes(entry)) for number, entry in _fields(content) if number == _ENTRIES)
                 waiting.extend(
-                    _bytes(part) for entry in entries for field, part in entry if field in _ENTRY_EXPRESSIONS
+                    message_bytes(child) for number, child in message_fields(content) if number in _CHILDREN[kind]
+                )
+            elif kind == _STRUCT:
+                entries = (
+                    message_fields(message_bytes(entry))
+                    for number, entry in message_fields(content)
+                    if number == _ENTRIES
+                )
+                waiting.extend(
+                    message_bytes(part) for entry in entries for field, part in entry if field in _ENTRY_EXPRESSIONS
                 )
 
 
 def _holds_nul(constant: bytes) -> bool:
     return any(
-        b"\0" in _bytes(value) for kind, value in _fields(constant) if kind in (_STRING_CONSTANT, _BYTES_CONSTANT)
+        b"\0" in message_bytes(value)
+        for kind, value in message_fields(constant)
+        if kind in (_STRING_CONSTANT, _BYTES_CONSTANT)
     )
 
 
 def _accumulates_a_list(comprehension: bytes) -> bool:
-    start = _bytes(dict(_fields(comprehension)).get(_ACCUMULATOR, b""))
-    return any(kind == _LIST for kind, _ in _fields(start))
+    start = message_bytes(dict(message_fields(comprehension)).get(_ACCUMULATOR, b""))
+    return any(kind == _LIST for kind, _ in message_fields(start))
 
 
 def _arguments(call: bytes, positions: dict[int, int]) -> Iterator[LiteralArgument]:
     function, arguments = "", []
-    for number, value in _fields(call):
+    for number, value in message_fields(call):
         if number == 2:
-            function = _bytes(value).decode()
+            function = message_bytes(value).decode()
         else:
-            arguments.append(_bytes(value))
+            arguments.append(message_bytes(value))
     for position, argument in enumerate(arguments):
-        node = dict(_fields(argument))
-        constant = dict(_fields(_bytes(node.get(_CONST, b""))))
+        node = dict(message_fields(argument))
+        constant = dict(message_fields(message_bytes(node.get(_CONST, b""))))
         if _STRING_CONSTANT in constant:
-            text = _bytes(constant[_STRING_CONSTANT]).decode("utf-8", "replace")
-            yield LiteralArgument(function, position, text, positions.get(_int(node.get(_ID, 0)), -1))
+            text = message_bytes(constant[_STRING_CONSTANT]).decode("utf-8", "replace")
+            yield LiteralArgument(function, position, text, positions.get(message_int(node.get(_ID, 0)), -1))
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Value]]:
+def message_fields(message: bytes) -> Iterator[tuple[int, Value]]:
     """Yield (field number, value) of one message; fixed-width fields come as their bytes."""
     at = 0
     while at < len(message):
@@ -177,9 +185,11 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _bytes(value: Value) -> bytes:
+def message_bytes(value: Value) -> bytes:
+    """Return a field's bytes, none for a number."""
     return value if isinstance(value, bytes) else b""
 
 
-def _int(value: Value) -> int:
+def message_int(value: Value) -> int:
+    """Return a field's number, 0 for bytes."""
     return value if isinstance(value, int) else 0

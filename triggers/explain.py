@@ -6,17 +6,20 @@ besides (keys, lanes) is left to the stored decision.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sensors.event import MAX_DEPTH, Event
 from triggers.activation import Activation
+from triggers.celtree import conditions_of, node_of
 from triggers.decision import Outcome
 from triggers.errors import EvaluationError, Unreadable
 from triggers.evaluator import RuleSet
 from triggers.expression import Expression
 from triggers.match import compile_predicate
 from triggers.pattern_rule import CompiledPattern
+from triggers.remedy import with_remedies
+from triggers.remedy_cel import Ground, place_of, reach_condition, tell_condition
 from triggers.round import Offer
 from triggers.rule import CompiledRule, Objection, Wish, show
 from triggers.tell import ClauseResult, concerns, tell
@@ -88,7 +91,8 @@ def explain(
         for _, _, predicate, _ in sources:
             passed = compile_predicate(predicate)(view)
             through = through or passed
-            clauses.extend(tell(predicate, view))
+            told_here = tell(predicate, view)
+            clauses.extend(told_here if passed else with_remedies(told_here, predicate, event))
         if not through:
             failed = next((clause for clause in clauses if clause.passed is False), None)
             return told(
@@ -98,7 +102,7 @@ def explain(
         activation = activation.extended(rule.constants) if rule.constants else activation
         objection = rule.objects(activation)
         if rule.when is not None and not rule.judges_items:
-            clauses.append(_when(rule.when, objection, activation, None))
+            clauses.append(_when(rule.when, objection, activation, _ground(rule, view.now), event))
         if objection is not None:
             return told(Outcome.ERROR if objection.error else Outcome.FILTERED, objection.reason)
         if paused is not None:
@@ -113,14 +117,15 @@ def explain(
         if paused is Paused.HOLD:
             return told(Outcome.PAUSED, "held until the trigger goes on")
         if rule.pattern is not None:
-            return _offers(rule.pattern, view, activation, clauses, told)
-        return _answers(rule, activation, clauses, told)
+            return _offers(rule, rule.pattern, view, activation, clauses, told)
+        return _answers(rule, view, activation, clauses, told)
     except Unreadable as error:
         clauses.append(ClauseResult("on", "", "an event that can be read truthfully", str(error), passed=False))
         return told(Outcome.ERROR, str(error))
 
 
 def _offers(
+    rule: CompiledRule,
     pattern: CompiledPattern,
     view: EventView,
     activation: Activation,
@@ -147,7 +152,13 @@ def _offers(
             else:
                 words.append(f"part {answer.part} of key {answer.name.key!r}")
         else:
-            clauses.append(_objection(answer))
+            whens = {f"{one.source[3]}.when": one.when for one in pattern.parts}
+            when = whens.get(answer.clause.path)
+            clauses.append(
+                _objection(answer)
+                if when is None
+                else _remedied(_objection(answer), when, _ground(rule, view.now), view)
+            )
             if answer.error:
                 outcome, why = Outcome.ERROR, answer.reason
             elif outcome is not Outcome.ERROR and not words:
@@ -158,7 +169,11 @@ def _offers(
 
 
 def _answers(
-    rule: CompiledRule, activation: Activation, clauses: list[ClauseResult], told: Callable[..., Explanation]
+    rule: CompiledRule,
+    view: EventView,
+    activation: Activation,
+    clauses: list[ClauseResult],
+    told: Callable[..., Explanation],
 ) -> Explanation:
     runs: list[RunResult] = []
     errors = refused = 0
@@ -174,7 +189,10 @@ def _answers(
         refused += not answer.error
         why.setdefault(answer.error, answer.reason)
         if answer.clause.path != "each" and errors + refused <= MAX_SHOWN:
-            clauses.append(_objection(answer))
+            clause = _objection(answer)
+            if rule.when is not None and answer.clause.path == "when":
+                clause = _remedied(clause, rule.when, _ground(rule, view.now, answer.item), view)
+            clauses.append(clause)
     outcome = Outcome.FIRED if runs else Outcome.ERROR if errors else Outcome.FILTERED
     parts = [f"{len(runs)} run{'s' if len(runs) != 1 else ''} asked for"] if runs else []
     parts += [f"{errors} failed: {why[True]}"] if errors else []
@@ -199,15 +217,47 @@ def _other_sources(rule: CompiledRule, event: Event) -> list[ClauseResult]:
     return clauses
 
 
-def _when(when: Expression, objection: Objection | None, activation: Activation, item: int | None) -> ClauseResult:
-    path = "when" if item is None else f"when (element {item})"
+def _when(
+    when: Expression, objection: Objection | None, activation: Activation, ground: Ground, event: Event
+) -> ClauseResult:
+    condition = conditions_of(when.text, items=ground.items)
+    parts = tell_condition(ground, condition, event, "when")
     if objection is not None and objection.clause.actual != "false":
-        return ClauseResult(path, when.text, "true", objection.clause.actual, passed=False)
-    values = _values(when, activation)
-    actual = "true" if objection is None else "false"
-    return ClauseResult(
-        path, when.text, "true", f"{actual}, with {values}" if values else actual, passed=objection is None
+        found = objection.clause.actual
+    else:
+        values = _values(when, activation)
+        found = "true" if objection is None else "false"
+        found = f"{found}, with {values}" if values else found
+    changes = () if objection is None else reach_condition(ground, condition, True, event) or ()
+    return ClauseResult("when", when.text, "true", found, objection is None, parts, changes)
+
+
+def _remedied(clause: ClauseResult, when: Expression, ground: Ground, view: EventView) -> ClauseResult:
+    """Add to the clause of a condition that failed its parts, and what would turn it."""
+    condition = conditions_of(when.text, items=ground.items)
+    return replace(
+        clause,
+        parts=tell_condition(ground, condition, view.event, clause.path),
+        changes=reach_condition(ground, condition, True, view.event) or (),
     )
+
+
+def _ground(rule: CompiledRule, now: int, item: int | None = None) -> Ground:
+    """Return what the conditions of a rule are judged over; `item` is the number of the element they look at."""
+
+    def activate(event: Event) -> Activation:
+        view = EventView(event, now)
+        view.check()
+        activation = view.activation(rule.names).extended(rule.constants)
+        if item is None or rule.each is None:
+            return activation
+        elements = rule.each.evaluate(activation)
+        if not isinstance(elements, list) or item >= len(elements):
+            raise EvaluationError(f"there is no element {item}")
+        return activation.extended({"item": elements[item]})
+
+    place = None if item is None or rule.each is None else place_of(node_of(rule.each.text))
+    return Ground(activate, rule.each is not None, None if place is None or item is None else (*place, item))
 
 
 def _values(expression: Expression, activation: Activation) -> str:

@@ -5,6 +5,7 @@ before it did, as if every one had been a transaction of its own. Out flow the r
 decisions to write anew or to close, firings to render, timers, and what is to be told as own events.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,6 +218,7 @@ class Gathering:
             reason=pattern.waiting(after),
             details={
                 "key": after.name.key,
+                "there": dict(Counter(one.part for one in after.held)),
                 "missing": list(missing),
                 "until": told(after.due, _zone(pattern.pattern)),
             },

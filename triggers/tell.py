@@ -1,9 +1,10 @@
 """Telling a filter's clauses: what each wanted and what the event had."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sensors.event import Event
+from triggers.change import Change
 from triggers.decision import Clause
 from triggers.match import All, AnyOf, Atom, Not, Predicate, compile_predicate
 from triggers.rule import CompiledRule, show
@@ -12,13 +13,19 @@ from triggers.view import EventView
 
 @dataclass(frozen=True, slots=True)
 class ClauseResult:
-    """One clause: where it stands, its text, what it wanted, what it found. `passed` None: it was not asked."""
+    """One clause: where it stands, its text, what it wanted, what it found. `passed` None: it was not asked.
+
+    `parts` are those of a condition that is put together; `changes` of the event, taken together, would turn a clause
+    that failed.
+    """
 
     path: str
     text: str
     expected: str
     actual: str
     passed: bool | None
+    parts: "Sequence[ClauseResult]" = ()
+    changes: Sequence[Change] = ()
 
 
 def deciding_clause(rule: CompiledRule, view: EventView) -> Clause | None:

@@ -80,6 +80,17 @@ async def test_an_event_shows_decisions_and_content(lived_in: FakeHouse, client:
         assert EVIL not in answer.text
 
 
+async def test_an_event_says_why_it_did_not_fire(lived_in: FakeHouse, client: httpx.AsyncClient) -> None:
+    """Its page tells each verdict with the clause that failed and what would turn it, and who does not listen."""
+    rows = {row["subject"]: row["uid"] for row in (await client.get("/api/v1/events")).json()["items"]}
+    page = (await client.get(f"/console/events/{rows['small.csv']}")).text
+
+    assert "event.data.size &gt; 10" in page
+    assert "would do: <code>make data.size 11</code>" in page
+    assert "2 other triggers do not listen to it" in page
+    assert "the trigger is disabled (enabled: false)" in page
+
+
 @pytest.mark.parametrize("path", ["/console/runs/run_x", "/console/events/%3Cscript%3E", "/console/runs/%00"])
 async def test_what_is_not_there_is_a_page_too(path: str, house: FakeHouse, client: httpx.AsyncClient) -> None:
     """An unknown run or event is a 404, and its name is not echoed as markup."""

@@ -93,7 +93,9 @@ async def test_explain_judges_again_what_was_not_stored(lived_in: FakeHouse, cli
     assert [(v["basis"], v["outcome"]) for v in verdicts] == [("judged_now", "filtered")]
     assert "does not listen" in verdicts[0]["reason"]
     assert (await client.get(f"/api/v1/events/{uid}/explain?trigger=nobody")).status_code == 404
-    assert (await client.get(f"/api/v1/events/{uid}/explain?trigger=sleeping")).status_code == 409
+    (disabled,) = (await _get(client, f"events/{uid}/explain", trigger="sleeping"))["verdicts"]
+    assert (disabled["outcome"], disabled["reason"]) == ("filtered", "the trigger is disabled (enabled: false)")
+    assert [(clause["path"], clause["passed"]) for clause in disabled["clauses"]] == [("enabled", False)]
 
 
 async def test_triggers_count_exactly(lived_in: FakeHouse, client: httpx.AsyncClient) -> None:

@@ -94,6 +94,32 @@ def test_explain_names_the_clause_that_decided(ask: Ask) -> None:
     assert "does not listen" in ask("explain", uid, "--trigger", "everything").output
 
 
+def test_explain_says_what_would_do(ask: Ask) -> None:
+    """Below the clause that failed stands the change that would turn it; with --all, why the others do not listen."""
+    uid = json.loads(ask("events", "--id", "small.csv@1", "--sensor", "landing", "--json").output)["items"][0]["uid"]
+    output = ask("explain", uid).output
+
+    assert "would do: make data.size 11" in output
+    assert "2 other triggers do not listen to it (--all tells why)" in output
+    every = ask("explain", uid, "--all").output
+    assert "sleeping" in every
+    assert "the trigger is disabled (enabled: false)" in every
+
+
+def test_decisions_are_listed_by_outcome_and_time(ask: Ask) -> None:
+    """What a trigger decided is listed newest first, and only what was asked for."""
+    every = json.loads(ask("triggers", "decisions", "orders-arrived", "--json").output)["items"]
+    filtered = ask("triggers", "decisions", "orders-arrived", "--outcome", "filtered").output
+
+    assert [item["outcome"] for item in every] == ["filtered", "fired", "fired"]
+    assert "when does not hold" in filtered
+    assert "fired" not in filtered
+    assert "no decision is stored" in ask("triggers", "decisions", "orders-arrived", "--until", "-1d").output
+    one = json.loads(ask("triggers", "decisions", "orders-arrived", "--since", "-1h", "--limit", "1", "--json").output)
+    assert len(one["items"]) == 1
+    assert one["cursor"] is not None
+
+
 def test_events_show_prints_the_content(ask: Ask) -> None:
     """An event shows its content, decisions and runs."""
     uid = json.loads(ask("events", "--id", "a.csv@1", "--sensor", "landing", "--json").output)["items"][0]["uid"]

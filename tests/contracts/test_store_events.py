@@ -262,8 +262,11 @@ async def test_held_events_come_in_order_and_are_released(store: Store) -> None:
     assert [row["uid"] for row in left] == ["dec_9", "dec_2", "dec_0"]
 
 
+BOTH: list[list[str]] = [["dec_2", "dec_1"], [], [], ["dec_2", "dec_1"]]  # from now, later, before, until now
+
+
 async def test_decisions(store: Store) -> None:
-    """A decision comes back whole, and is found by trigger, by each of its events, and by outcome."""
+    """A decision comes back whole, and is found by trigger, by each of its events, by outcome and by time."""
     full = fired(
         "dec_1",
         ["evt_1", "evt_2"],
@@ -281,13 +284,19 @@ async def test_decisions(store: Store) -> None:
     def look(reader: Reader) -> Any:
         ask = reader.decisions
         pages = [ask(limit=9), ask(limit=9, trigger="t"), ask(limit=9, event="evt_1"), ask(limit=9, event="evt_2")]
+        pages += [
+            ask(limit=9, since=T0),
+            ask(limit=9, since=T0 + 1),
+            ask(limit=9, until=T0),
+            ask(limit=9, until=T0 + 1),
+        ]
         pages += [ask(limit=9, outcome="duplicate"), ask(limit=1)]
         return [[row["uid"] for row in rows] for rows, _ in pages], ask(limit=9, trigger="t")[0][0], pages[-1][1]
 
     found, row, cursor = await store.read(look)
     rest, end = await store.read(lambda reader: reader.decisions(limit=1, cursor=cursor))
 
-    assert found == [["dec_2", "dec_1"], ["dec_1"], ["dec_1"], ["dec_2", "dec_1"], ["dec_2"], ["dec_2"]]
+    assert found == [["dec_2", "dec_1"], ["dec_1"], ["dec_1"], ["dec_2", "dec_1"], *BOTH, ["dec_2"], ["dec_2"]]
     assert [item["uid"] for item in rest] == ["dec_1"]
     assert end is None
     assert row == {

@@ -14,6 +14,7 @@ from tidegate.api import (
     dead_letters,
     docs,
     events,
+    explain_api,
     health,
     lineage,
     openapi,
@@ -32,6 +33,7 @@ from tidegate.web import console
 _ROUTES = (
     health,
     events,
+    explain_api,
     sensors_api,
     triggers_api,
     runs,

@@ -47,14 +47,28 @@ class EventPage(Paged):
     items: list[EventRow]
 
 
+class ChangeView(Model):
+    """A change of the event: at `path` would have to stand `value`, or nothing."""
+
+    path: list[str | int]
+    value: Any
+    remove: bool = Field(description="Nothing stands there; `value` means nothing then.")
+    words: str
+
+
 class ClauseView(Model):
-    """The clause of a rule that decided."""
+    """A clause of a rule, such as the one that decided."""
 
     path: str
     text: str
     expected: str
     actual: str
     passed: bool | None = Field(default=None, description="Null: it was not asked, or only the deciding one is known.")
+    parts: "list[ClauseView]" = Field(default_factory=list, description="Those that a condition is made of.")
+    changes: list[ChangeView] = Field(
+        default_factory=list,
+        description="Of a clause that failed: what of the event, taken together, would turn it.",
+    )
 
 
 class DecisionRow(Model):
@@ -93,31 +107,6 @@ class EventDetail(EventRow):
     cause_run: str | None
     decisions: list[DecisionRow] = Field(description="The newest 100 stored ones.")
     runs: list[str] = Field(description="Uids of the newest 100 runs it caused.")
-
-
-class Verdict(Model):
-    """What one trigger concluded about the event: as stored, or judged again now."""
-
-    trigger: str
-    outcome: Outcome
-    reason: str
-    basis: Literal["stored", "judged_now"] = Field(
-        description="`judged_now`: nothing was stored; today's rule was asked."
-    )
-    at: Moment | None
-    version: str
-    clauses: list[ClauseView] = Field(description="The clauses on the way, in order; the last one decided.")
-    decision: str | None
-    trigger_event: str | None
-    run: str | None
-    item: int | None
-
-
-class Explanation(Model):
-    """Why an event fired triggers, or did not."""
-
-    event: EventRow
-    verdicts: list[Verdict]
 
 
 class DeadLetterRow(Model):

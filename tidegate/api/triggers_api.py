@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from tidegate.api.asking import EventUidQuery, HouseDep, Name, PageDep, read_page
+from tidegate.api.asking import EventUidQuery, HouseDep, MomentQuery, Name, PageDep, at, read_page
 from tidegate.api.house import House
 from tidegate.api.models import DecisionPage, Pause, TriggerList, TriggerRow
 from tidegate.api.openapi import problems
@@ -73,8 +73,13 @@ async def list_decisions(
     page: PageDep,
     outcome: Annotated[Outcome | None, Query()] = None,
     event: EventUidQuery = None,
+    since: MomentQuery = None,
+    until: MomentQuery = None,
 ) -> DecisionPage:
-    """List stored decisions: all that fired, are open or failed, and samples of the filtered ones."""
+    """List stored decisions: all that fired, are open or failed, and samples of the filtered ones.
+
+    `since` is inclusive, `until` exclusive; what an event that is not among them came to is told by its explanation.
+    """
     _known(house, name)
     rows, following = await read_page(
         house,
@@ -86,6 +91,8 @@ async def list_decisions(
             trigger=name,
             event=event,
             outcome=None if outcome is None else str(outcome),
+            since=at(since),
+            until=at(until),
         ),
     )
     return DecisionPage(items=[decision_row(row) for row in rows], cursor=following)

@@ -1,19 +1,17 @@
 """From rows and values of the store to what the API answers: events, decisions, dead letters. Pure."""
 
 import base64
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sensors.batch import Batch
 from sensors.event import Event
 from sensors.w3c import parse_traceparent
-from tidegate.api.models import ClauseView, DeadLetterDetail, DeadLetterRow, DecisionRow, EventDetail, EventRow, Verdict
+from tidegate.api.models import ClauseView, DeadLetterDetail, DeadLetterRow, DecisionRow, EventDetail, EventRow
 from tidegate.api.models_peek import PeekedEvent, PeekedLetter, SensorPeek
 from tidegate.event_view import event_view, rfc3339
 from tidegate.store.reader import Row
 from triggers.decision import Outcome
-from triggers.explain import Explanation
-from triggers.tell import ClauseResult
 
 
 def moment(at: int) -> str:
@@ -147,48 +145,6 @@ def decision_row(row: Row) -> DecisionRow:
         item=row["item"],
         sampled=bool(row["sampled"]),
         details=dict(row["details"] or {}),
-    )
-
-
-def stored_verdict(row: Row, clauses: Sequence[ClauseResult] = ()) -> Verdict:
-    """Show a stored decision as a verdict, with all `clauses` on the way where they are known."""
-    clause = clause_view(row["clause"])
-    known = [_judged_clause(result) for result in clauses] or ([clause] if clause is not None else [])
-    return Verdict(
-        trigger=row["trigger"],
-        outcome=Outcome(row["outcome"]),
-        reason=row["reason"],
-        basis="stored",
-        at=moment(row["at"]),
-        version=row["version"],
-        clauses=known,
-        decision=row["uid"],
-        trigger_event=row["trigger_event"],
-        run=row["run"],
-        item=row["item"],
-    )
-
-
-def judged_verdict(explanation: Explanation) -> Verdict:
-    """Show what today's rule makes of an event; a trigger that is no candidate has filtered it, in effect."""
-    return Verdict(
-        trigger=explanation.trigger,
-        outcome=explanation.outcome or Outcome.FILTERED,
-        reason=explanation.reason,
-        basis="judged_now",
-        at=None,
-        version=explanation.version,
-        clauses=[_judged_clause(clause) for clause in explanation.clauses],
-        decision=None,
-        trigger_event=None,
-        run=None,
-        item=None,
-    )
-
-
-def _judged_clause(clause: ClauseResult) -> ClauseView:
-    return ClauseView(
-        path=clause.path, text=clause.text, expected=clause.expected, actual=clause.actual, passed=clause.passed
     )
 
 

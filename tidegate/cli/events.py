@@ -1,4 +1,4 @@
-"""`tidegate events` and `tidegate explain`: what came in, and why it fired, or did not."""
+"""`tidegate events`: what came in, and what came of it."""
 
 from typing import Annotated, Any
 
@@ -118,60 +118,3 @@ def headline(event: dict[str, Any]) -> Any:
         out.age(event["received_at"]),
         dead,
     )
-
-
-def register(root: typer.Typer) -> None:
-    """Add the commands that stand alone."""
-    root.command("explain")(explain)
-
-
-def explain(
-    uid: Uid,
-    trigger: Annotated[
-        str | None, typer.Option(help="Only this trigger, whether it listens or not.", show_default=False)
-    ] = None,
-    json: Json = False,
-    url: Url = None,
-) -> None:
-    """Tell why an event fired triggers, or did not."""
-    from tidegate.cli import out
-
-    data = connect(url).get("events", uid, "explain", trigger=trigger)
-    if json:
-        out.as_json(data)
-        return
-    out.show(headline(data["event"]))
-    if not data["verdicts"]:
-        out.show(out.words("  no trigger listens to such events", "dim"))
-    for verdict in data["verdicts"]:
-        show_verdict(verdict)
-
-
-def show_verdict(verdict: dict[str, Any]) -> None:
-    """Print what a trigger concluded, with the clauses on the way."""
-    from tidegate.cli import out
-
-    item = f"[{verdict['item']}]" if verdict["item"] is not None else ""
-    basis = out.words("(judged now: nothing is stored)", "dim") if verdict["basis"] == "judged_now" else None
-    run = out.line("⇒", out.words(verdict["run"], "bold")) if verdict["run"] else None
-    out.show(
-        out.line(" ", out.state(verdict["outcome"]), out.words(f"{verdict['trigger']}{item}", "bold"), run, basis),
-        out.line("   ", out.words(verdict["reason"])),
-    )
-    rows = []
-    for clause in verdict["clauses"]:
-        passed = clause["passed"] if clause["passed"] is not None else None
-        mark = out.words(*{True: ("✔", "green"), False: ("✖", "red"), None: ("·", "dim")}[passed])
-        found = out.line(
-            out.words("expected", "dim"), clause["expected"], out.words("· found", "dim"), clause["actual"] or "nothing"
-        )
-        rows.append((out.line("   ", mark), out.words(clause["path"], "cyan"), clause["text"], found))
-    if rows:
-        from rich.table import Table
-
-        grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for _ in range(4):
-            grid.add_column(overflow="fold")
-        for row in rows:
-            grid.add_row(*(cell if not isinstance(cell, str) else out.words(cell) for cell in row))
-        out.show(grid)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from tidegate.cli.client import connect
-from tidegate.cli.options import Json, Url
+from tidegate.cli.options import Json, Limit, Since, Until, Url, moment
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="What triggers decided; pause, resume.")
 Name = Annotated[str, typer.Argument(help="The trigger's name.", show_default=False)]
@@ -57,3 +57,46 @@ def resume(name: Name, json: Json = False, url: Url = None) -> None:
     """Let a paused trigger go on."""
     item = connect(url).post("triggers", name, "resume")
     _show(item, [item], json=json)
+
+
+@app.command()
+def decisions(
+    name: Name,
+    outcome: Annotated[
+        str | None, typer.Option(help="Only with this outcome, e.g. error or waiting.", show_default=False)
+    ] = None,
+    event: Annotated[str | None, typer.Option(help="Only about this event.", show_default=False)] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    json: Json = False,
+    url: Url = None,
+) -> None:
+    """List what a trigger decided, newest first: what fired, is open or failed, and samples of what was filtered."""
+    from tidegate.cli import out
+
+    page = connect(url).pages(
+        "triggers",
+        name,
+        "decisions",
+        most=limit,
+        outcome=outcome,
+        event=event,
+        since=moment(since, "--since"),
+        until=moment(until, "--until"),
+    )
+    if json:
+        out.as_json(page)
+        return
+    rows = [
+        (
+            out.age(item["at"]),
+            out.state(item["outcome"]),
+            item["events"][0] if len(item["events"]) == 1 else f"{len(item['events'])} events",
+            item["run"] or "",
+            item["reason"],
+        )
+        for item in page["items"]
+    ]
+    out.show(out.table(("!when", "!outcome", "!event", "!run", "why"), rows, "no decision is stored"))
+    out.more(page)

@@ -106,7 +106,7 @@ def show_judgement(found: "list[Explanation]", *, json: bool) -> bool:
         return failed
     if not verdicts:
         out.show(out.words("no trigger listens to such an event", "yellow"))
-    from tidegate.cli.events import show_verdict
+    from tidegate.cli.explaining import show_verdict
 
     for verdict in verdicts:
         show_verdict({**verdict, "basis": "tried", "item": None, "run": None})
@@ -121,4 +121,7 @@ def show_judgement(found: "list[Explanation]", *, json: bool) -> bool:
 def _verdict(explanation: "Explanation") -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {**asdict(explanation), "outcome": str(explanation.outcome or "filtered")}
+    from tidegate.api.views_explain import judged_clause
+
+    clauses = [judged_clause(clause).model_dump(mode="json") for clause in explanation.clauses]
+    return {**asdict(explanation), "clauses": clauses, "outcome": str(explanation.outcome or "filtered")}

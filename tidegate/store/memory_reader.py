@@ -124,6 +124,8 @@ class MemoryReader:
         trigger: str | None = None,
         event: str | None = None,
         outcome: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
     ) -> Page:
         rows = [
             decision_dict(decision_row(decision), decision.events)
@@ -131,6 +133,8 @@ class MemoryReader:
             if (trigger is None or decision.trigger == trigger)
             and (event is None or event in decision.events)
             and (outcome is None or decision.outcome == outcome)
+            and (since is None or decision.at >= since)
+            and (until is None or decision.at < until)
         ]
         return _page(rows, limit, cursor, ("uid",), (str,))
 

@@ -99,8 +99,10 @@ class Reader(Protocol):
         trigger: str | None = None,
         event: str | None = None,
         outcome: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
     ) -> tuple[Sequence[Row], str | None]:
-        """List decisions."""
+        """List decisions; `since` and `until` are about when they were made (open ones: last changed)."""
         ...
 
     def held_triggers(self) -> Sequence[str]:

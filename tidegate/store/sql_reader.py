@@ -170,11 +170,15 @@ class EventReader:
         trigger: str | None = None,
         event: str | None = None,
         outcome: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
     ) -> Page:
         place = pages.decode(cursor, str)
         where = _Where()
         where.add("trigger = ?", trigger)
         where.add("outcome = ?", outcome)
+        where.add("at >= ?", since)
+        where.add("at < ?", until)
         where.add("uid IN (SELECT decision FROM decision_events WHERE event = ?)", event)
         where.add("uid < ?", None if place is None else place[0])
         rows = self._s.select(

@@ -15,6 +15,7 @@ from sensors.ports import Unavailable
 from tidegate.api.asking import HouseDep
 from tidegate.api.auth import COOKIE
 from tidegate.api.events import show_event
+from tidegate.api.explaining import explained
 from tidegate.api.house import House
 from tidegate.api.lineage import show_lineage
 from tidegate.api.models import EventRow
@@ -81,9 +82,10 @@ async def event(house: HouseDep, uid: str) -> HTMLResponse:
     """Show an event with its decisions, lineage and content."""
     try:
         shown = await show_event(house, uid)
+        explanation = await explained(house, uid, None)
     except ApiError as error:
         return _missing(house, error)
-    body = event_page(shown, await _lineage(house, event=uid), _now())
+    body = event_page(shown, explanation, await _lineage(house, event=uid), _now())
     return page(shown.type, body, service=house.config.name)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from tidegate.api.models import EventDetail, EventRow, SensorRow, TriggerRow
 from tidegate.api.models_alerts import AlertView
+from tidegate.api.models_explain import Explanation
 from tidegate.api.models_runs import Lineage, LogPage, RunDetail, RunRow
 from tidegate.lineage_tree import grow
 from tidegate.web.html import Html, tag, text
 from tidegate.web.parts import counts, event_link, facts, number, run_link, state, table, tight, took, tree, when
+from tidegate.web.why import why
 from tidegate.wording import sized
 
 _SHORT = 200
@@ -60,7 +62,7 @@ def overview(
             [
                 (
                     tight(run_link(run.uid)),
-                    text(run.pipeline),
+                    _pipeline(run),
                     tag("td", cls="tight")(state(run.state, run.error or "")),
                     _cause(run, event),
                     tight(when(run.created_at, now)),
@@ -75,6 +77,13 @@ def overview(
         else Html(),
         _alerts(alerts, now) if alerts else Html(),
     )
+
+
+def _pipeline(run: RunRow) -> Html:
+    """Name what runs, and the partition that it makes."""
+    if run.partition is None:
+        return text(run.pipeline)
+    return Html(text(run.pipeline) + " " + tag("span", cls="muted mono")(run.partition))
 
 
 def _alerts(alerts: Sequence[AlertView], now: int) -> Html:
@@ -198,8 +207,8 @@ def _log(logs: LogPage) -> Html:
     return tag("div", cls="card")(tag("pre")(*lines))
 
 
-def event_page(event: EventDetail, lineage: Lineage | None, now: int) -> Html:
-    """Build the page of an event: facts, decisions, content, lineage."""
+def event_page(event: EventDetail, explanation: Explanation, lineage: Lineage | None, now: int) -> Html:
+    """Build the page of an event: facts, why it fired or did not, lineage, content."""
     attributes: Mapping[str, Any] = {**event.match, **event.attributes}
     return tag("div")(
         tag("h1")(event.type, " ", tag("small")(event.subject or "")),
@@ -217,21 +226,8 @@ def event_page(event: EventDetail, lineage: Lineage | None, now: int) -> Html:
                 ("Attributes", tag("code")(_json(attributes)) if attributes else None),
             )
         ),
-        tag("h2")("Decisions"),
-        table(
-            ("Trigger", "Outcome", "Why", "Run", "When"),
-            [
-                (
-                    tight(tag("b")(decision.trigger)),
-                    tag("td", cls="tight")(state(decision.outcome)),
-                    text(decision.reason),
-                    run_link(decision.run) if decision.run else text(""),
-                    tight(when(decision.at, now)),
-                )
-                for decision in event.decisions
-            ],
-            "No decision is stored; `tidegate explain` tells what each trigger makes of it.",
-        ),
+        tag("h2")("Why it fired, or did not"),
+        why(explanation, now),
         tag("h2")("Lineage"),
         tag("div", cls="card")(_tree(lineage)),
         tag("h2")(f"Content, {sized(event.size)} {event.content_type or ''}"),

@@ -25,6 +25,9 @@ _TONES = {
     "paused": "wait",
     "standby": "wait",
     "held": "wait",
+    "waiting": "wait",
+    "buffered": "wait",
+    "overdue": "bad",
 }
 
 _FIRST = {"fired": 0, "stored": 0, "error": 1, "filtered": 2}
