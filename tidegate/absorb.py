@@ -55,6 +55,7 @@ class Facts:
     alerts: int = 0  # rows of the outbox
     told: bool = False  # to those who project them
     known: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # contexts of events that were stored before
+    replays: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # trigger event -> context of the run it replays
 
 
 MintRoot = Callable[[], str]

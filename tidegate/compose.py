@@ -35,6 +35,8 @@ from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
+from tidegate.replays.step import StepReplay
+from tidegate.replays.worker import Holding, Replays
 from tidegate.retention import KIND as RETENTION
 from tidegate.retention import handler as retention_handler
 from tidegate.rules import RulesInForce, compile_rules
@@ -160,6 +162,10 @@ async def _compose(
     ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure, leases)
     fleet = Fleet(ports, paused_sensors)
     instruments.lags(fleet.lags)
+    # Another process may work at the same replays only where the store is a server.
+    holding = Holding(holder, dispatch.lease + dispatch.grace if store.name == "postgresql" else 0.0)
+    step = StepReplay(rules, holder, fail_point, tracing.mint_root)
+    replays = Replays(store, rules, step, holding, clock, aftermath, pressure.reason)
     alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
     aftermath.alert = alerts.wake
     parts = Parts(
@@ -181,6 +187,7 @@ async def _compose(
         releases=Releases(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
+        replays=replays,
         alerts=alerts,
         watch=watch,
         paused=paused_triggers,

@@ -34,6 +34,8 @@ from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
+from tidegate.replays.desk import ReplayDesk
+from tidegate.replays.worker import Replays
 from tidegate.retention import ArmRetention
 from tidegate.rule_history import RecordRules, written
 from tidegate.rules import RulesInForce, compile_rules
@@ -75,6 +77,7 @@ class Parts:
     refusals: Refusals
     clock: Clock
     releases: Releases
+    replays: Replays
     alerts: AlertSender
     watch: HealthWatch
     paused: Mapping[str, Paused]  # triggers that operators paused
@@ -95,6 +98,7 @@ class Service:
         self._loops: list[asyncio.Task[None]] = []  # what goes on for ever, until it is cancelled
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun()
+        self._replay_desk = ReplayDesk(parts.store, parts.clock, parts.replays.wake)
         self._paused = dict(parts.paused)
         self._pauses = Pauses(parts.store, parts.clock, parts.settings, self._apply_pause)
 
@@ -108,6 +112,7 @@ class Service:
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
+        self._tasks.append(asyncio.create_task(parts.replays.run(), name="replays"))
         self._loops = [
             asyncio.create_task(self._pauses.follow(), name="pauses"),
             asyncio.create_task(parts.pressure.watch(), name="pressure"),
@@ -141,8 +146,9 @@ class Service:
         await parts.store.close()
 
     async def _end_loops(self) -> None:
-        """End what runs beside the work: timers, sweeping, releases of held events."""
+        """End what runs beside the work: timers, replays, sweeping, releases of held events."""
         self._parts.timers.stop()
+        self._parts.replays.stop()
         for task in self._loops:
             task.cancel()
         await self._parts.releases.stop()
@@ -241,6 +247,11 @@ class Service:
     def refusals(self) -> Refusals:
         """What the webhook door refused lately."""
         return self._parts.refusals
+
+    @property
+    def replays(self) -> ReplayDesk:
+        """Where replays are asked for."""
+        return self._replay_desk
 
     @property
     def draining(self) -> bool:

@@ -13,6 +13,7 @@ from sensors.audit import AuditReport
 from sensors.batch import Batch
 from tidegate.alerts.sender import Tried
 from tidegate.refusals import Refusals
+from tidegate.replays.desk import ReplayDesk
 from tidegate.rules import RulesInForce
 from tidegate.start import StartAsk
 from tidegate.store.alert_records import Undelivered
@@ -47,6 +48,11 @@ class House(Protocol):
     @property
     def refusals(self) -> Refusals:
         """What the webhook door refused lately."""
+        ...
+
+    @property
+    def replays(self) -> ReplayDesk:
+        """Where replays are asked for."""
         ...
 
     async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:

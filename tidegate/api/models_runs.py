@@ -78,6 +78,8 @@ class RunDetail(RunRow):
     depth: int
     definition: str
     config_hash: str
+    replay: str | None = Field(description="The replay that started it.")
+    replayed_from: str | None = Field(description="The run that it replays.")
     span_id: str | None
     events: list[EventRow] = Field(description="The first 100 causing events, in order.")
     event_count: int

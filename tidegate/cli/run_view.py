@@ -30,6 +30,7 @@ def show(run: dict[str, Any], lineage: dict[str, Any]) -> None:
                 ("partition", run["partition"]),
                 ("lane", run["lane"]),
                 ("resumed", run["resumed_from"]),
+                ("replay", _replay(run)),
                 ("trace", run["trace_id"]),
                 *_params(run["params"]),
             )
@@ -41,6 +42,12 @@ def show(run: dict[str, Any], lineage: dict[str, Any]) -> None:
             if task["error"]:
                 out.show(out.line(" ", out.state("failed", task["task"]), out.words(task["error"], "red")))
     out.show(out.words("lineage", "dim"), *trees(lineage))
+
+
+def _replay(run: dict[str, Any]) -> str | None:
+    if run["replay"] is None:
+        return None
+    return f"{run['replay']} of {run['replayed_from']}" if run["replayed_from"] else str(run["replay"])
 
 
 def _causes(run: dict[str, Any]) -> list[tuple[str, object]]:

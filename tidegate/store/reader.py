@@ -13,11 +13,12 @@ from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
+from tidegate.store.replay_port import ReplayReader
 
 Row = Mapping[str, Any]
 
 
-class Reader(Protocol):
+class Reader(ReplayReader, Protocol):
     """Read-only queries for API, CLI, lineage and recovery. Lists are newest first and page by an opaque cursor:
     each returns (rows, next cursor or None). Rows are plain dicts with uid strings, µs ints and decoded JSON."""
 
@@ -140,9 +141,15 @@ class Reader(Protocol):
         ...
 
     def dead_letters(
-        self, *, limit: int, cursor: str | None = None, sensor: str | None = None
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sensor: str | None = None,
+        reason: str | None = None,
+        retried: bool | None = None,
     ) -> tuple[Sequence[Row], str | None]:
-        """List dead letters without payload."""
+        """List dead letters without payload; `retried` keeps to those that were tried again, or were not."""
         ...
 
     def dead_letter(self, uid: str) -> Row | None:

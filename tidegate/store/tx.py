@@ -29,6 +29,7 @@ from tidegate.store.records import (
     StoredEvent,
     Timer,
 )
+from tidegate.store.replay_port import ReplayTx
 from triggers.decision import Decision
 from triggers.gather import Waiting
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
@@ -41,7 +42,7 @@ Item = TypeVar("Item", contravariant=True)  # noqa: PLC0105 - the item of a writ
 Result = TypeVar("Result", covariant=True)  # noqa: PLC0105
 
 
-class Tx(AlertTx, Protocol):
+class Tx(AlertTx, ReplayTx, Protocol):
     """One open read-write transaction. All methods are synchronous and run on the writer thread."""
 
     def now(self) -> int:
@@ -229,8 +230,9 @@ class Tx(AlertTx, Protocol):
 
     def prune(self, what: str, before: int, limit: int) -> int:
         """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs`, `alerts` that are older than
-        `before` (of `rounds` those that are done with and forgotten by then), and that nothing kept refers to; leaves
-        lineage stubs. Actions go with their events and runs. Returns how many went."""
+        `before` (of `rounds` those that are done with and forgotten by then, of `replays` those that have ended, with
+        the dead letters that were tried again), and that nothing kept refers to; leaves lineage stubs. Actions go with
+        their events and runs. Returns how many went."""
         ...
 
 

@@ -49,5 +49,6 @@ def project(
             instruments.triggered(fired.trigger, fired.pipeline)
             causes = [spans[uid] for uid in fired.events if uid in spans]
             above = evaluated.get(fired.uid) or (causes[0] if len(causes) == 1 else None)
-            edges = trigger_edges(stored_parent(fired.span, above), causes)
+            replays = [facts.replays[fired.uid]] if fired.uid in facts.replays else []
+            edges = trigger_edges(stored_parent(fired.span, above), [*causes, *replays])
             tracing.trigger_event(fired, runs.get(fired.uid), edges.parent, edges.links, min(end, fired.at * 1000), end)

@@ -148,6 +148,8 @@ def run_page(run: RunDetail, logs: LogPage, lineage: Lineage | None, now: int) -
                 ("Started", when(run.started_at, now) if run.started_at else None),
                 ("Took", took(run.duration) if run.duration is not None else None),
                 ("Resumed from", run_link(run.resumed_from) if run.resumed_from else None),
+                ("Replay", tag("span", cls="mono")(run.replay) if run.replay else None),
+                ("Replay of", run_link(run.replayed_from) if run.replayed_from else None),
                 ("Trace", tag("span", cls="mono")(run.trace_id) if run.trace_id else None),
                 ("Parameters", tag("code")(_json(run.params)) if run.params else None),
             )
