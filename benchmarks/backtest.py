@@ -1,9 +1,9 @@
 """A million stored events, and a changed rule: how fast is the past gone over, and does memory stay where it was?
 
-SQLite on disk, filled with bulk inserts. `ratio` is events per second of the back-test ÷ those of bare reading: the same
-pages of the same rows, read and thrown away, in the same run. The rule (a filter on one field of the content that lets
-a tenth through, a condition, a key, parameters) is judged twice, as it was and as it shall be. `every_…` judges every
-event by a condition, without a filter before it; `joins_…` brings two parts of a key together; both go over less.
+SQLite on disk, filled with bulk inserts. `ratio` is events per second of the back-test ÷ those of bare reading: the
+same pages of the same rows, read and thrown away, in the same run. The rule (a filter on one field of the content that
+lets a tenth through, a condition, a key, parameters) is judged twice, as it was and as it shall be. `every_…` judges
+every event by a condition, without a filter before it; `joins_…` brings two parts of a key together; both go over less.
 """
 
 import asyncio
@@ -132,9 +132,7 @@ def _timed(work: Any) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - cpu
 
 
-def _gone_over(
-    url: str, pair: tuple[Trigger, Trigger], events: int, memory: "_Memory"
-) -> tuple[Report, float, float]:
+def _gone_over(url: str, pair: tuple[Trigger, Trigger], events: int, memory: "_Memory") -> tuple[Report, float, float]:
     old, new = pair
     ask = Ask(
         names=["t"],
@@ -173,8 +171,7 @@ class _Memory:
 
 
 def _rss_mb() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
 def _trigger(when: str | None, **fields: Any) -> Trigger:

@@ -13,13 +13,13 @@ import orjson
 
 from sensors.event import parse_data
 from tidegate.backtest.diff import Fired, Pairing, Side
-from tidegate.backtest.history import EventRow, History
+from tidegate.backtest.history import History
 from tidegate.backtest.memory import EventCache
 from tidegate.backtest.record import RecordSide
 from tidegate.backtest.rows import RowRecord
 from tidegate.backtest.side import RuleSide, only, why_of
 from tidegate.backtest.tally import Tally
-from tidegate.backtest.values import Ask, Report, Why
+from tidegate.backtest.values import Ask, EventRow, Report, Why
 from tidegate.backtest.warmth import patience, sensors_of, warmth
 from tidegate.store.rows import event_of
 from triggers.decision import Outcome

@@ -11,18 +11,18 @@ from typing import Any, Protocol, TypeVar
 
 from sensors.event import Event
 from sensors.uid import TRIGGER_EVENT, make_uid
+from tidegate.backtest.values import EventRow
 from tidegate.store.reader import Reader, Row
 from tidegate.store.records import StoredEvent
-from tidegate.store.rows import event_row
+from tidegate.store.rows import event_of, event_row
 from triggers.trigger_event import TriggerEvent
 
 R = TypeVar("R")
-EventRow = Sequence[Any]  # the columns of `rows.EVENT`
 Read = Callable[[Callable[[Reader], Any]], Any]
 
 _PAGE_BYTES = 2 * 1024 * 1024
 _FIRST, _MOST, _LEAST = 200, 2_000, 10
-_SIZE, _RECEIVED, _UID = 8, 7, 0
+_SIZE, _RECEIVED, _SENSOR, _UID = 8, 7, 1, 0
 _FIRED = 1_000
 
 
@@ -99,22 +99,25 @@ class StoreHistory:
         return rows[0] if rows else None
 
 
-class GivenHistory:
-    """A list of events, ordered here; nothing fired on them yet."""
+def rows_of(events: Sequence[Event]) -> Sequence[EventRow]:
+    """Return events as rows."""
+    return [event_row(StoredEvent(event), 2**62) for event in events]
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        self._events = sorted(events, key=lambda event: (event.received_at, event.uid))
-        self._by_uid = {event.uid: event for event in self._events}
+
+class GivenHistory:
+    """A list of events (as rows), ordered here; nothing fired on them yet."""
+
+    def __init__(self, rows: Sequence[EventRow]) -> None:
+        self._rows = sorted(rows, key=itemgetter(_RECEIVED, _UID))
+        self._by_uid = {row[_UID]: row for row in self._rows}
 
     def rows(self, sensors: Sequence[str], since: int, until: int) -> Iterator[EventRow]:
         """Yield events; see `History`."""
-        for event in self._events:
-            if event.sensor in sensors and since <= event.received_at < until:
-                yield event_row(StoredEvent(event), 2**62)
+        return (row for row in self._rows if row[_SENSOR] in sensors and since <= row[_RECEIVED] < until)
 
     def events(self, uids: Sequence[str]) -> Mapping[str, Event]:
         """Return events."""
-        return {uid: self._by_uid[uid] for uid in uids if uid in self._by_uid}
+        return {uid: event_of(self._by_uid[uid]) for uid in uids if uid in self._by_uid}
 
     def fired(self, triggers: Sequence[str], since: int) -> Iterator[tuple[TriggerEvent, int]]:
         """Yield nothing."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from sensors.event import EMPTY, parse_data
-from tidegate.backtest.history import EventRow
+from tidegate.backtest.values import EventRow
 from triggers.errors import Unreadable
 
 _UNPARSED: Final = object()

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sensors.event import Event
 from triggers.trigger import Trigger
 
+EventRow = Sequence[Any]  # the columns of `store.rows.EVENT`
 Baseline = Literal["in_force", "recorded"]
 LIMIT = 1_000_000  # events that are judged, unless told otherwise
 SECONDS = 300.0
@@ -36,7 +36,7 @@ class Ask:
     limit: int = LIMIT
     seconds: float = SECONDS
     samples: int = SAMPLES
-    events: Sequence[Event] | None = None
+    events: Sequence[EventRow] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
