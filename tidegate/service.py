@@ -324,6 +324,10 @@ class Service:
         """Show what a sensor would emit next; nothing moves."""
         return await self._parts.fleet.peek(name, self._config, limit)
 
+    async def source_history(self, name: str, since: int, limit: int) -> Sequence[Event]:
+        """Read a source's own history; nothing moves."""
+        return await self._parts.fleet.history(name, self._config, since, limit)
+
     async def pause_trigger(self, name: str, how: PauseMode | None) -> None:
         """Pause a trigger, or let it go on; survives a restart. KeyError for an unknown one.
 

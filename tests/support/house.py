@@ -166,6 +166,12 @@ class FakeHouse:
             raise self.peek
         return self.peek
 
+    async def source_history(self, name: str, since: int, limit: int) -> Sequence[Event]:
+        self.peeked.append((name, limit))
+        if isinstance(self.peek, Exception):
+            raise self.peek
+        return self.peek.events[:limit]
+
     async def audit_sensor(self, name: str, heal: bool) -> AuditReport:
         self.audited.append((name, heal))
         if isinstance(self.audit, Exception):

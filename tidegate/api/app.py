@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from tidegate.api import (
     alerts_api,
+    backtests_api,
     dead_letters,
     docs,
     events,
@@ -29,6 +30,7 @@ from tidegate.api import (
 from tidegate.api.auth import Auth, Gate
 from tidegate.api.house import House
 from tidegate.api.stream import RunWatcher
+from tidegate.backtest.desk import Backtests
 from tidegate.web import console
 
 _ROUTES = (
@@ -37,6 +39,7 @@ _ROUTES = (
     explain_api,
     sensors_api,
     triggers_api,
+    backtests_api,
     runs,
     replays_api,
     lineage,
@@ -79,6 +82,7 @@ def create_app(house: House, *, auth: Auth, watcher: RunWatcher | None = None) -
     app.state.house = house
     app.state.watcher = watching
     app.state.auth = auth
+    app.state.backtests = Backtests()
     problems.install(app)
     openapi.install(app)
     for module in _ROUTES:

@@ -12,6 +12,7 @@ from tidegate.store import memory_actions, pages
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
 from tidegate.store.memory_alerts import read_alerts, undelivered
+from tidegate.store.memory_history import MemoryHistory
 from tidegate.store.memory_replays import ReplaysMemoryReader, replayed_edges
 from tidegate.store.memory_state import State
 from tidegate.store.reader import Row
@@ -22,7 +23,7 @@ Page = tuple[Sequence[Row], str | None]
 _NEVER_LARGE = 2**62
 
 
-class MemoryReader(ReplaysMemoryReader):
+class MemoryReader(ReplaysMemoryReader, MemoryHistory):
     """`Reader` over one committed state."""
 
     def __init__(self, state: State, now: int) -> None:

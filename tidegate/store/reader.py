@@ -14,6 +14,7 @@ from sensors.event import Event
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
 from tidegate.store.replay_port import ReplayReader
+from triggers.trigger_event import TriggerEvent
 
 Row = Mapping[str, Any]
 
@@ -186,6 +187,21 @@ class Reader(ReplayReader, Protocol):
 
     def settings(self, prefix: str) -> Mapping[str, str]:
         """Return small named values by prefix."""
+        ...
+
+    def history(self, sensor: str, after: tuple[int, str], until: int, limit: int) -> Sequence[Sequence[Any]]:
+        """Return rows of a sensor's events (`rows.EVENT`) received before `until`, oldest first.
+
+        `after` are the moment and the uid of the last row of the page before.
+        """
+        ...
+
+    def events_by_uid(self, uids: Sequence[str]) -> Mapping[str, Event]:
+        """Return those of these events that are kept, with their data."""
+        ...
+
+    def fired_after(self, triggers: Sequence[str], after: str, limit: int) -> Sequence[tuple[TriggerEvent, int]]:
+        """Return trigger events after a uid, oldest first, each with the moment at which its last event came."""
         ...
 
     def definition(self, hash: str) -> str | None:

@@ -31,6 +31,7 @@ from tidegate.store.session import Session, json_list
 from tidegate.store.sql_actions import ActionReader
 from tidegate.store.sql_alerts import AlertReader
 from tidegate.store.sql_dispatch import read_runs, read_settings
+from tidegate.store.sql_history import HistoryReader
 from tidegate.store.sql_lineage import LineageSql
 from tidegate.store.sql_replays import ReplaysReader
 from tidegate.store.sql_standing import StandingReader
@@ -353,7 +354,7 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, ActionReader, AlertReader, StandingReader, ReplaysReader, RunReader):
+class SqlReader(EventReader, ActionReader, AlertReader, HistoryReader, StandingReader, ReplaysReader, RunReader):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:
