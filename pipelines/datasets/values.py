@@ -90,7 +90,7 @@ def keep(value: Any, folder: Path, name: str) -> Any:
     if len(data) <= MAX_INLINE:
         return orjson.loads(data)
     path = folder / f"{stem}.json"
-    _place(path, lambda temporary: temporary.write_bytes(data))
+    place(path, lambda temporary: temporary.write_bytes(data))
     return {HANDLE: {"path": str(path), "format": "json", "bytes": len(data)}}
 
 
@@ -124,7 +124,7 @@ def _keep_frame(value: Any, path: Path) -> dict[str, Any] | None:
     if library == "polars" and type(value).__name__ == "LazyFrame":
         import polars as pl
 
-        _place(path, value.sink_ipc)
+        place(path, value.sink_ipc)
         whole = pl.scan_ipc(path)
         kinds = [(name, str(kind)) for name, kind in whole.collect_schema().items()]
         return _handle(path, "polars", whole.select(pl.len()).collect().item(), kinds)
@@ -135,7 +135,7 @@ def _keep_frame(value: Any, path: Path) -> dict[str, Any] | None:
     frame = as_frame(value)
     if frame is None:
         return None
-    _place(path, frame.write_ipc)
+    place(path, frame.write_ipc)
     return _handle(path, "polars", frame.height, schema_of(frame))
 
 
@@ -151,7 +151,7 @@ def _keep_arrow(table: Any, path: Path, library: str) -> dict[str, Any]:
                 writer.write_batch(batch)
                 rows += batch.num_rows
 
-    _place(path, write)
+    place(path, write)
     return _handle(path, library, rows, [(field.name, str(field.type)) for field in table.schema])
 
 
@@ -207,7 +207,8 @@ def _culprit(value: Any, path: str = "") -> tuple[str, Any]:
     return path, value
 
 
-def _place(path: Path, write: Any) -> None:
+def place(path: Path, write: Any) -> None:
+    """Let a file appear whole and durable under its name: `write` is called with a temporary path beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
