@@ -13,6 +13,7 @@ import config
 from config.alerts_section import read_alerts
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
+from config.datasets_section import read_datasets
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -24,7 +25,6 @@ from config.service_section import (
     ServiceOptions,
     absolute_store,
     read_connections,
-    read_datasets,
     read_service,
     read_telemetry,
 )
