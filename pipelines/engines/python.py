@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipelines.checks.spec import Severity
+from pipelines.checks.registry import needs_memory
+from pipelines.checks.spec import as_plain
+from pipelines.checks.written import Entries
 from pipelines.datasets.target import parse_target
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
@@ -24,14 +26,6 @@ from pipelines.run import CheckResult, DatasetWrite
 from pipelines.workers.frames import Job
 from pipelines.workers.pool import Outcome, WorkerPool
 from sensors.units import Size
-
-
-class CheckOptions(EngineOptions):
-    """One check of the returned DataFrame; see `pipelines.checks.spec` for kinds and their options."""
-
-    kind: str
-    options: Mapping[str, Any] = Field(default_factory=dict)
-    severity: Severity = "fail"
 
 
 class PythonOptions(EngineOptions):
@@ -46,13 +40,16 @@ class PythonOptions(EngineOptions):
     sys_path: tuple[str, ...] = ()
     output: str | None = None
     mode: Literal["replace", "append"] = "replace"
-    checks: tuple[CheckOptions, ...] = ()
+    checks: Entries = ()
     memory: Size | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "PythonOptions":
         if self.mode == "append" and self.output is not None and not self.output.startswith(("duckdb://", "${{")):
             raise ValueError("mode append needs a duckdb:// output; files are replaced")
+        comparing = [check.spec.label for check in self.checks if needs_memory(check.spec)]
+        if comparing and self.output is None:
+            raise ValueError(f"{comparing[0]} compares with earlier writes, and the task writes nothing; add an output")
         return self
 
 
@@ -145,7 +142,8 @@ class PythonEngine:
             values=str(values_folder(self._settings.state.absolute(), run.uid)),
             target=options.output,
             mode=options.mode,
-            checks=tuple(check.model_dump() for check in options.checks),
+            checks=tuple(as_plain(check.spec) for check in options.checks),
+            connections=connections_of(options.checks, self._settings.connections),
         )
 
     def _result(self, context: TaskContext, outcome: Outcome) -> TaskResult:
@@ -169,6 +167,12 @@ class PythonEngine:
             cpu_seconds=outcome.cpu,
             peak_rss_bytes=outcome.rss,
         )
+
+
+def connections_of(checks: Entries, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the connections that checks name: what a worker is told of them, and no more."""
+    named = {check.options.get("connection") for check in checks}
+    return {name: connection for name, connection in known.items() if name in named}
 
 
 def _said(error: ValueError) -> str:

@@ -19,7 +19,8 @@ class Job:
 
     `function` is `module:qualname` (or `file.py:qualname`), found on `base` and `sys_path` first. Arguments come by
     name from `args`, then `upstream`, then `params`. `values` is the folder for large values, `mark` ends the job's
-    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame.
+    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame;
+    `connections` are those that its checks name.
     """
 
     function: str
@@ -39,3 +40,4 @@ class Job:
     target: str | None = None
     mode: str = "replace"
     checks: tuple[Mapping[str, Any], ...] = ()
+    connections: Mapping[str, Any] = field(default_factory=dict)
