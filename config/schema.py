@@ -11,13 +11,13 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from config.alerts_section import AlertOptions
 from config.cron_triggers import CronOptions
+from config.datasets_section import DatasetOptions
 from config.kinds import Kinds, by_name
 from config.patterns import RunOptions, SourceOptions
 from config.pipelines_section import PipelineOptions, TaskOptions
 from config.service_section import (
     NAME,
     ConnectionOptions,
-    DatasetOptions,
     ServiceOptions,
     TelemetryOptions,
 )

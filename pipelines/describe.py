@@ -10,10 +10,10 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pipelines.authoring import Pipeline, Task
+from pipelines.checks.spec import as_plain
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.graph import check_definition, nearest, ordered
 from pipelines.params import coerce
@@ -215,6 +215,25 @@ def _type_name(one: AnyTask, name: str, annotation: Any) -> tuple[str, bool]:
     return found, False
 
 
+def _checks(one: AnyTask) -> list[dict[str, Any]]:
+    """Return a task's checks as plain data. Raises DefinitionError for what cannot be evaluated."""
+    from pipelines.checks.registry import needs_memory, options_of
+
+    where = f"tasks.{one.name}.checks"
+    for spec in one.settings.checks:
+        try:
+            options_of(spec)
+        except ValueError as error:
+            raise DefinitionError(f"a check of task {one.name!r} cannot be: {error}", where) from None
+        if needs_memory(spec) and one.settings.output is None:
+            raise DefinitionError(
+                f"{spec.label} of task {one.name!r} compares with earlier writes, and the task writes nothing",
+                where,
+                "give the task an output",
+            )
+    return [as_plain(spec) for spec in one.settings.checks]
+
+
 def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> TaskDef:
     settings = one.settings
     return TaskDef(
@@ -223,7 +242,7 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         options={
             "function": f"{one.__module__}:{one.__qualname__}",
             "output": settings.output,
-            "checks": [asdict(check) for check in settings.checks],
+            "checks": _checks(one),
             "sys_path": list(sys_path),
         },
         needs=needs,

@@ -34,6 +34,7 @@ def builtin_kinds() -> Mapping[str, str]:
             "http": "pipelines.engines.http:KIND",
             "kafka": "pipelines.engines.kafka:KIND",
             "kubernetes": "pipelines.engines.kubernetes:KIND",
+            "check": "pipelines.engines.check:KIND",
         }
     )
 

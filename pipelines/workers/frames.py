@@ -20,8 +20,9 @@ class Job:
 
     `function` is `module:qualname` (or `file.py:qualname`), found on `base` and `sys_path` first. Arguments come by
     name from `args`, then `upstream`, then `params`. `values` is the folder for large values, `mark` ends the job's
-    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame.
-    `code` is where versions of the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds.
+    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame;
+    `connections` are those that its checks name. `code` is where versions of the user's files are kept (empty: the run
+    is bound to none), `deadline` Unix seconds.
     """
 
     function: str
@@ -49,3 +50,4 @@ class Job:
     target: str | None = None
     mode: str = "replace"
     checks: tuple[Mapping[str, Any], ...] = ()
+    connections: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipelines.checks.spec import Severity
+from pipelines.checks.registry import needs_memory
+from pipelines.checks.spec import as_plain
+from pipelines.checks.written import Entries
 from pipelines.datasets.target import parse_target
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
@@ -22,14 +24,6 @@ from pipelines.workers.frames import Job
 from pipelines.workers.pool import Outcome
 from sensors.clock import SECOND, Clock
 from sensors.units import Size
-
-
-class CheckOptions(EngineOptions):
-    """One check of the returned DataFrame; see `pipelines.checks.spec` for kinds and their options."""
-
-    kind: str
-    options: Mapping[str, Any] = Field(default_factory=dict)
-    severity: Severity = "fail"
 
 
 class FunctionOptions(EngineOptions):
@@ -45,7 +39,7 @@ class FunctionOptions(EngineOptions):
     sys_path: tuple[str, ...] = ()
     output: str | None = None
     mode: Literal["replace", "append"] = "replace"
-    checks: tuple[CheckOptions, ...] = ()
+    checks: Entries = ()
     memory: Size | None = None
     events: Any = ()
 
@@ -53,6 +47,9 @@ class FunctionOptions(EngineOptions):
     def _fits(self) -> Self:
         if self.mode == "append" and self.output is not None and not self.output.startswith(("duckdb://", "${{")):
             raise ValueError("mode append needs a duckdb:// output; files are replaced")
+        comparing = [check.spec.label for check in self.checks if needs_memory(check.spec)]
+        if comparing and self.output is None:
+            raise ValueError(f"{comparing[0]} compares with earlier writes, and the task writes nothing; add an output")
         return self
 
 
@@ -89,7 +86,8 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         values=str(values_folder(settings.state.absolute(), run.uid)),
         target=options.output,
         mode=options.mode,
-        checks=tuple(check.model_dump() for check in options.checks),
+        checks=tuple(as_plain(check.spec) for check in options.checks),
+        connections=connections_of(options.checks, settings.connections),
         code=str(settings.state.absolute() / "code"),
         pipeline=run.pipeline,
         key=run.key,
@@ -129,6 +127,12 @@ def read_answer(outcome: Outcome, task: str, at: int) -> TaskResult:
         cpu_seconds=outcome.cpu,
         peak_rss_bytes=outcome.rss,
     )
+
+
+def connections_of(checks: Entries, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the connections that checks name: what a worker is told of them, and no more."""
+    named = {check.options.get("connection") for check in checks}
+    return {name: connection for name, connection in known.items() if name in named}
 
 
 def _said(error: ValueError) -> str:

@@ -10,6 +10,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,8 +18,10 @@ from time import time_ns
 from types import FrameType
 from typing import Any
 
-from pipelines.checks.evaluate import Finding, evaluate
-from pipelines.checks.spec import CheckSpec
+from pipelines.checks.evaluate import evaluate
+from pipelines.checks.finding import Around, Finding
+from pipelines.checks.results import failures, told
+from pipelines.checks.spec import from_plain
 from pipelines.context import Context
 from pipelines.datasets.duckdb_table import write_table
 from pipelines.datasets.files import write_file
@@ -48,7 +51,7 @@ def carry_out(
         value = call(function, context, job.args, job.upstream, job.params)
         if job.target is not None or job.checks:
             value = computed(value)
-        written = _publish(job, value, findings)
+        written = _publish(job, value, findings, functions)
         output = keep(value, Path(job.values), _value_name(job))
     except TaskFailed as error:
         if error.__cause__ is not None and error.kind == "import":
@@ -76,7 +79,7 @@ def carry_out(
     return {
         "output": output,
         "datasets": [written] if written is not None else [],
-        "checks": [_told(job, finding) for finding in findings],
+        "checks": told(findings, _judged_dataset(job)),
     }
 
 
@@ -109,7 +112,7 @@ def _value_name(job: Job) -> str:
     return f"{job.task[:80]}-{job.attempt}-{unique}"
 
 
-def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | None:
+def _publish(job: Job, value: Any, findings: list[Finding], functions: Functions) -> dict[str, Any] | None:
     """Check the value and write it where the task's output goes; None when it goes nowhere."""
     if job.target is None and not job.checks:
         return None
@@ -119,15 +122,21 @@ def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | 
         raise TaskFailed(
             f"the task's {what}, but it returned {type(value).__name__}; return a DataFrame", "output", retryable=False
         )
-    specs = [
-        CheckSpec(check["kind"], check.get("options") or {}, check.get("severity", "fail")) for check in job.checks
-    ]
+    specs = [from_plain(check) for check in job.checks]
 
     def judge(last: Last | None) -> None:
-        findings[:] = evaluate(frame, specs, last)
-        failed = [finding.message for finding in findings if not finding.passed and finding.spec.severity == "fail"]
+        around = Around(
+            now=time_ns() // 1000,
+            last=last,
+            remembers=job.target is not None,
+            resolve=lambda reference: functions.resolve(replace(job, function=reference)),
+            base=Path(job.base),
+            connections=job.connections,
+        )
+        findings[:] = evaluate(frame, specs, around)
+        failed = failures(findings)
         if failed:
-            raise TaskFailed(f"nothing was published: {'; '.join(failed)}", "check_failed")
+            raise TaskFailed(f"nothing was published: {failed}", "check_failed")
 
     if job.target is None:
         judge(None)
@@ -155,17 +164,9 @@ def _dataset(target: Target, written: Written) -> dict[str, Any]:
     }
 
 
-def _told(job: Job, finding: Finding) -> dict[str, Any]:
-    dataset = job.task
-    if job.target is not None:
-        dataset = parse_target(job.target, Path(job.base)).name
-    return {
-        "check": finding.spec.kind,
-        "dataset": dataset,
-        "passed": finding.passed,
-        "severity": finding.spec.severity,
-        "message": finding.message,
-    }
+def _judged_dataset(job: Job) -> str:
+    """Return the name of what the checks judged: the dataset, or the task whose value goes nowhere."""
+    return job.task if job.target is None else parse_target(job.target, Path(job.base)).name
 
 
 def _failed(
@@ -176,7 +177,7 @@ def _failed(
         "kind": kind,
         "retryable": retryable,
         "retry_after": retry_after,
-        "checks": [_told(job, finding) for finding in findings],
+        "checks": told(findings, _judged_dataset(job)),
     }
 
 

@@ -14,12 +14,13 @@ from sensors.event import Event
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
 from tidegate.store.replay_port import ReplayReader
+from tidegate.store.watch_port import WatchReader
 from triggers.trigger_event import TriggerEvent
 
 Row = Mapping[str, Any]
 
 
-class Reader(ReplayReader, Protocol):
+class Reader(ReplayReader, WatchReader, Protocol):
     """Read-only queries for API, CLI, lineage and recovery. Lists are newest first and page by an opaque cursor:
     each returns (rows, next cursor or None). Rows are plain dicts with uid strings, µs ints and decoded JSON."""
 

@@ -10,10 +10,21 @@ from tidegate.store.sql_prune import PruneMemory, PruneSql
 from tidegate.store.sql_replays import ReplaysSql
 from tidegate.store.sql_rounds import RoundsSql
 from tidegate.store.sql_runs import RunsSql
+from tidegate.store.sql_watch import WatchSql
 
 
 class SqlTx(
-    EventsSql, ActionsSql, AlertsSql, RunsSql, RoundsSql, ReplaysSql, ClaimSql, DispatchSql, SmallSql, PruneSql
+    EventsSql,
+    ActionsSql,
+    AlertsSql,
+    RunsSql,
+    RoundsSql,
+    ReplaysSql,
+    ClaimSql,
+    DispatchSql,
+    SmallSql,
+    WatchSql,
+    PruneSql,
 ):
     """`Tx` over a session. Data of more than `inline` bytes goes to `blobs`."""
 

@@ -35,6 +35,7 @@ from tidegate.store.sql_history import HistoryReader
 from tidegate.store.sql_lineage import LineageSql
 from tidegate.store.sql_replays import ReplaysReader
 from tidegate.store.sql_standing import StandingReader
+from tidegate.store.sql_watch import ChecksReader
 
 Page = tuple[Sequence[Row], str | None]
 _EVENT_WITH_DATA = (
@@ -354,7 +355,9 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, ActionReader, AlertReader, HistoryReader, StandingReader, ReplaysReader, RunReader):
+class SqlReader(
+    EventReader, ActionReader, AlertReader, HistoryReader, StandingReader, ReplaysReader, ChecksReader, RunReader
+):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:

@@ -30,6 +30,7 @@ from tidegate.store.records import (
     Timer,
 )
 from tidegate.store.replay_port import ReplayTx
+from tidegate.store.watch_port import WatchTx
 from triggers.decision import Decision
 from triggers.gather import Waiting
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
@@ -42,7 +43,7 @@ Item = TypeVar("Item", contravariant=True)  # noqa: PLC0105 - the item of a writ
 Result = TypeVar("Result", covariant=True)  # noqa: PLC0105
 
 
-class Tx(AlertTx, ReplayTx, Protocol):
+class Tx(AlertTx, ReplayTx, WatchTx, Protocol):
     """One open read-write transaction. All methods are synchronous and run on the writer thread."""
 
     def now(self) -> int:

@@ -16,7 +16,7 @@ CREATE TABLE checks (
 	passed BIGINT NOT NULL, 
 	severity TEXT NOT NULL, 
 	message TEXT NOT NULL, 
-	at BIGINT NOT NULL, 
+	at BIGINT NOT NULL, expected TEXT, actual TEXT, sample TEXT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_checks_run ON checks (run);
@@ -489,4 +489,5 @@ CREATE TABLE retried_letters (
 
 ;
 CREATE INDEX ix_retried_letters_at ON retried_letters (at);
-INSERT INTO alembic_version (version_num) VALUES ('0006');
+CREATE INDEX ix_checks_dataset ON checks (dataset, seq);
+INSERT INTO alembic_version (version_num) VALUES ('0011');
