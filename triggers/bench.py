@@ -19,6 +19,8 @@ from triggers.explain import explain
 from triggers.firing import intents_of
 from triggers.flow import Admitted, admit
 from triggers.gather import Gathering
+from triggers.lines import Lines
+from triggers.passed import Passed
 from triggers.pattern import Join
 from triggers.pattern_rule import EVERYTHING
 from triggers.plan import Intent, Plan
@@ -59,6 +61,7 @@ class Bench:
         self._keys: dict[RunKeyName, RunKeyState] = {}
         self._lanes: dict[LaneName, list[str]] = {}
         self._rounds: dict[RoundName, Round] = {}
+        self._lines = Lines()
         self._events: dict[str, Event] = {}
         self._ticks: dict[str, int] = {}
         self._begun = False
@@ -92,10 +95,14 @@ class Bench:
         while True:
             due = [(state.due, 1, state.name) for state in self._rounds.values() if state.phase is Phase.OPEN]
             due += [(tick, 0, RoundName(name, "")) for name, tick in self._ticks.items()]
+            due += [(at, 2, name) for at, name in self._lines.due()[:1]]
             if not due or min(due)[0] > now:
                 return verdicts
-            at, is_round, name = min(due)
-            if is_round:
+            at, kind, name = min(due)
+            if kind == 2:
+                passed = self._lines.ring(self._rules.rules, name, at, self._uid(at))
+                verdicts += self._settle(None, at, self._nothing(), lambda _: None, passed)
+            elif kind == 1:
                 uid = self._rounds[name].uid
                 verdicts += self._settle(None, at, self._nothing(), lambda desk: desk.ring(name, uid, _heard))  # noqa: B023
             else:
@@ -128,17 +135,27 @@ class Bench:
     def _nothing(self) -> Plan:
         return Plan(config_hash=self._rules.config_hash)
 
-    def _settle(self, one: Event | None, now: int, plan: Plan, act: Callable[[Gathering], None]) -> list[Verdict]:
+    def _settle(
+        self,
+        one: Event | None,
+        now: int,
+        plan: Plan,
+        act: Callable[[Gathering], None],
+        passed: Passed | None = None,
+    ) -> list[Verdict]:
         """Do what a transaction does: rounds, then run keys and lanes."""
         uid = self._uid(now)
         desk = Gathering(self._rules.rules, self._rounds, now=now, uid=uid, config_hash=self._rules.config_hash)
         act(desk)
         met = desk.gathered()
+        if passed is None:
+            passed = self._lines.enter(self._rules.rules, plan.passes, now, uid)
         self._rounds.update({state.name: state for state in met.rounds})
-        intents: list[Intent] = list(plan.intents)
+        intents: list[Intent] = [*plan.intents, *passed.intents]
         decisions = [*plan.decisions, *met.decisions, *(waits.decision for waits in met.waiting)]
+        decisions += [*passed.decisions, *(waits.decision for waits in passed.waiting)]
         missing: dict[str, Sequence[str]] = {}
-        for firing in met.firings:
+        for firing in (*met.firings, *passed.firings):
             asked, errors = intents_of(firing, self._events, now, uid)
             intents += asked
             decisions += errors
