@@ -24,6 +24,7 @@ from tidegate.alerts.alert import Alert
 from tidegate.alerts.sender import AlertSender, Tried
 from tidegate.alerts.sources import config_alert, health_alert, missed_alert
 from tidegate.fleet import Fleet
+from tidegate.flow_timers import ArmFlows
 from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
@@ -103,6 +104,7 @@ class Service:
         parts = self._parts
         await parts.store.submit(ArmRetention(), None)
         await parts.store.submit(ArmPatterns(parts.rules), None)
+        await parts.store.submit(ArmFlows(parts.rules), None)
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
@@ -194,8 +196,9 @@ class Service:
         """Set calendars going and begin silences; what the store cannot take now is armed at the next start."""
         try:
             await self._parts.store.submit(ArmPatterns(self._parts.rules), None)
+            await self._parts.store.submit(ArmFlows(self._parts.rules), None)
         except Unavailable as error:
-            _log.error("calendars of joins could not be armed: %s", error, extra={"action": "arm_failed"})
+            _log.error("calendars of triggers could not be armed: %s", error, extra={"action": "arm_failed"})
 
     def _watched_sensors(self) -> frozenset[str]:
         """Return the sensors whose silence some trigger waits for."""
