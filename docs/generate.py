@@ -54,6 +54,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import alerts_section as a
     from config import cron_triggers as c
     from config import datasets_section as d
+    from config import flow_control as f
     from config import patterns as w
     from config import pipelines_section as p
     from config import service_section as s
@@ -83,6 +84,12 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "triggers.NAME.absent", w.AbsentOptions
     yield "triggers.NAME.absent.after", w.AfterOptions
     yield "triggers.NAME.overdue", w.OverdueOptions
+    yield "triggers.NAME.sample", f.SampleOptions
+    yield "triggers.NAME.throttle", f.ThrottleOptions
+    yield "triggers.NAME.active", f.ActiveOptions
+    yield "triggers.NAME.active.windows", f.WindowOptions
+    yield "triggers.NAME.batch", f.BatchOptions
+    yield "triggers.NAME.debounce", f.DebounceOptions
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions

@@ -25,6 +25,8 @@ from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
+from tidegate.flow_timers import FlowTimers
+from tidegate.flows import KIND as FLOW
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
@@ -198,6 +200,7 @@ async def _compose(
     joins = JoinTimers(rules, holder, own, parts.sensor_watch, fail_point, tracing.mint_root)
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
+    parts.timers.handle(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health, service.tell_missed)
     try:

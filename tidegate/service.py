@@ -24,6 +24,7 @@ from tidegate.alerts.alert import Alert
 from tidegate.alerts.sender import AlertSender, Tried
 from tidegate.alerts.sources import config_alert, health_alert, missed_alert
 from tidegate.fleet import Fleet
+from tidegate.flow_timers import ArmFlows
 from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
@@ -109,6 +110,7 @@ class Service:
         await parts.store.submit(ArmRetention(), None)
         await parts.store.submit(RecordRules(), await asyncio.to_thread(written, self._config.triggers))
         await parts.store.submit(ArmPatterns(parts.rules), None)
+        await parts.store.submit(ArmFlows(parts.rules), None)
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
@@ -203,8 +205,9 @@ class Service:
         """Set calendars going and begin silences; what the store cannot take now is armed at the next start."""
         try:
             await self._parts.store.submit(ArmPatterns(self._parts.rules), None)
+            await self._parts.store.submit(ArmFlows(self._parts.rules), None)
         except Unavailable as error:
-            _log.error("calendars of joins could not be armed: %s", error, extra={"action": "arm_failed"})
+            _log.error("calendars of triggers could not be armed: %s", error, extra={"action": "arm_failed"})
 
     async def _record(self, config: ServiceConfig) -> None:
         """Write down the rules that come into force; without a store now, explanations know only those before."""

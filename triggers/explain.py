@@ -15,6 +15,7 @@ from triggers.celtree import conditions_of, node_of
 from triggers.decision import Outcome
 from triggers.errors import EvaluationError, Unreadable
 from triggers.evaluator import RuleSet
+from triggers.explain_control import tell_control
 from triggers.expression import Expression
 from triggers.match import compile_predicate
 from triggers.pattern_rule import CompiledPattern
@@ -118,6 +119,11 @@ def explain(
             return told(Outcome.PAUSED, "held until the trigger goes on")
         if rule.pattern is not None:
             return _offers(rule, rule.pattern, view, activation, clauses, told)
+        if rule.control is not None:
+            entered = tell_control(rule.control, trigger.name, view, activation)
+            clauses.extend(entered.clauses)
+            if entered.outcome is not None:
+                return told(entered.outcome, entered.reason)
         return _answers(rule, view, activation, clauses, told)
     except Unreadable as error:
         clauses.append(ClauseResult("on", "", "an event that can be read truthfully", str(error), passed=False))

@@ -20,6 +20,8 @@ from triggers.evaluator import RuleSet
 from triggers.firing import intents_of, reads_events
 from triggers.flow import Admitted, admit
 from triggers.gather import Firing, Gathering
+from triggers.lines import Lines
+from triggers.passed import Passed
 from triggers.pattern import Join
 from triggers.pattern_rule import EVERYTHING, CompiledPattern
 from triggers.plan import CountKey, Intent, Plan
@@ -27,6 +29,7 @@ from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
 from triggers.round import Phase, Round, RoundName
 from triggers.trigger import Paused
 
+_ROUND, _LINE = 1, 2  # what a round belongs to: a pattern, or flow control
 _SPAN = f"00-{'0' * 31}1-{'0' * 15}1-01"
 
 
@@ -137,11 +140,13 @@ class Rehearsal:
         self._busy = busy
         self._paused = dict(paused or {})
         self._lanes: dict[LaneName, list[str]] = {}
+        self._lines = Lines(events=_Recalled(memory))
         self._alarms: dict[str, int] = {}  # of open rounds by uid: when they are looked at
         self._due: list[tuple[int, int, RoundName, str]] = []  # a heap; of a round only the entry that `_alarms` knows
         self._begun = False
         self._number = 0
-        self._holds = {name for name, rule in rules.rules.items() if rule.pattern is not None}
+        holding = (rule for rule in rules.rules.values() if rule.pattern is not None or rule.control is not None)
+        self._holds = any(True for _ in holding)
 
     def begin(self, now: int) -> None:
         """Set calendars going and begin silences, once; the first step does it if nobody did."""
@@ -170,7 +175,8 @@ class Rehearsal:
             for offer in plan.offers:
                 desk.offer(offer)
 
-        return self._settle(event, now, plan, plan.rounds() if plan.offers else (), come)
+        passed = self._lines.enter(self.rules.rules, plan.passes, now, self.uid) if plan.passes else None
+        return self._settle(event, now, plan, plan.rounds() if plan.offers else (), come, passed)
 
     def due(self, until: int | None = None) -> int | None:
         """Return when something comes about next without an event, None when nothing does by then."""
@@ -182,7 +188,7 @@ class Rehearsal:
             if not kind:
                 return at
             if self._alarms.get(uid) == at:
-                state = self.memory.rounds((name,)).get(name)
+                state = self._lines.rounds.get(name) if kind == _LINE else self.memory.rounds((name,)).get(name)
                 if state is None or state.due <= at:
                     return at
                 self._alarms[uid] = state.due  # a later event has moved it
@@ -197,7 +203,10 @@ class Rehearsal:
         if at is None:
             raise LookupError("nothing is due")
         _, kind, name, uid = heapq.heappop(self._due)
-        if kind:
+        if kind == _LINE:
+            passed = self._lines.ring(self.rules.rules, name, at, self.uid)
+            return self._settle(None, at, self._nothing(), (), lambda _: None, passed)
+        if kind == _ROUND:
             return self._settle(None, at, self._nothing(), (name,), lambda desk: desk.ring(name, uid, _heard))
         return self._open(name.trigger, at)
 
@@ -214,12 +223,15 @@ class Rehearsal:
         plan: Plan,
         names: Sequence[RoundName],
         act: Callable[[Gathering], None],
+        passed: Passed | None = None,
     ) -> Happened:
-        """Do what a transaction does: rounds, then run keys and lanes."""
+        """Do what a transaction does: rounds and queues, then run keys and lanes."""
         made = Happened(now, event, list(plan.decisions), counts=plan.counts)
         asked: list[tuple[Intent, Firing | None]] = [(intent, None) for intent in plan.intents]
         if names:
             self._meet(now, names, act, made, asked)
+        if passed is not None:
+            self._pass(now, passed, made, asked)
         if not asked:
             return made
         whole = Plan(
@@ -265,9 +277,26 @@ class Rehearsal:
             self._set_alarm(state)
         made.decisions += [*met.decisions, *(waits.decision for waits in met.waiting)]
         made.counts = _sum(made.counts, met.counts)
-        for firing in met.firings:
+        self._fire(now, met.firings, made, asked)
+
+    def _pass(self, now: int, passed: Passed, made: Happened, asked: list[tuple[Intent, Firing | None]]) -> None:
+        """Take in what followed when events passed the flow control."""
+        for uid in passed.ended:
+            self._alarms.pop(uid, None)
+        for state in passed.timers:
+            self._set_alarm(state, _LINE)
+        made.decisions += [*passed.decisions, *(waits.decision for waits in passed.waiting)]
+        made.counts = _sum(made.counts, passed.counts)
+        asked += [(intent, None) for intent in passed.intents]
+        self._fire(now, passed.firings, made, asked)
+
+    def _fire(
+        self, now: int, firings: Sequence[Firing], made: Happened, asked: list[tuple[Intent, Firing | None]]
+    ) -> None:
+        """Turn firings of several events into the runs that they ask for."""
+        for firing in firings:
             wanted = firing.verdict.events if reads_events(firing) else ()
-            intents, errors = intents_of(firing, memory.events(wanted) if wanted else {}, now, self.uid)
+            intents, errors = intents_of(firing, self.memory.events(wanted) if wanted else {}, now, self.uid)
             asked += [(intent, firing) for intent in intents]
             made.decisions += errors
 
@@ -305,9 +334,9 @@ class Rehearsal:
             tick = next_tick(join.opens.cron, join.timezone, after)
             heapq.heappush(self._due, (tick, 0, RoundName(trigger, ""), ""))
 
-    def _set_alarm(self, state: Round) -> None:
+    def _set_alarm(self, state: Round, kind: int = _ROUND) -> None:
         self._alarms[state.uid] = state.due
-        heapq.heappush(self._due, (state.due, 1, state.name, state.uid))
+        heapq.heappush(self._due, (state.due, kind, state.name, state.uid))
 
     def _round_uid(self) -> str:
         return self.uid(uids.DECISION)
@@ -320,6 +349,19 @@ class Rehearsal:
             for runs in self._lanes.values():
                 if run in runs:
                     runs.remove(run)
+
+
+class _Recalled:
+    """A rehearsal's memory as the flow control asks it; what matched is kept there already."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def get(self, uid: str) -> Event | None:
+        return self._memory.events((uid,)).get(uid)
+
+    def update(self, events: Mapping[str, Event]) -> None:
+        return None
 
 
 def _heard(since: int, until: int) -> int:

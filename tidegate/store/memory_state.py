@@ -9,7 +9,7 @@ from tidegate.store.records import CountKey, CursorRow, StoredEvent, Timer
 from tidegate.store.replay_records import Replay, ReplayedRun
 from triggers.decision import Decision
 from triggers.ports import RunKeyName, RunKeyState
-from triggers.round import Round, RoundName
+from triggers.round import Occurrence, Round, RoundName
 from triggers.trigger_event import TriggerEvent
 
 
@@ -27,6 +27,7 @@ class State:
     definitions: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     rounds: dict[RoundName, Round] = field(default_factory=dict)
+    queues: dict[RoundName, tuple[Occurrence, ...]] = field(default_factory=dict)
     trigger_events: dict[str, TriggerEvent] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)  # in order of `seq`
     tasks: dict[str, TaskRun] = field(default_factory=dict)

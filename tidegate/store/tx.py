@@ -34,7 +34,7 @@ from tidegate.store.watch_port import WatchTx
 from triggers.decision import Decision
 from triggers.gather import Waiting
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
-from triggers.round import Round, RoundName
+from triggers.round import Occurrence, Round, RoundName
 from triggers.trigger_event import TriggerEvent
 
 I = TypeVar("I")  # noqa: E741 - the item of a write
@@ -134,6 +134,18 @@ class Tx(AlertTx, ReplayTx, WatchTx, Protocol):
 
     def put_rounds(self, rounds: Sequence[Round], before: Mapping[RoundName, Round]) -> None:
         """Write locked rounds, given how they stood `before`; those in phase NEW are forgotten."""
+        ...
+
+    def lock_numbers(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
+        """Do as `lock_rounds`, but leave out what they hold: it stands in a queue that nobody reads whole."""
+        ...
+
+    def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
+        """Let events join the queues of rounds; `part` gives the order."""
+        ...
+
+    def pull_held(self, name: RoundName, n: int) -> Sequence[Occurrence]:
+        """Take the first `n` of the queue of a locked round away, and return them in order."""
         ...
 
     def put_waiting(self, waiting: Sequence[Waiting]) -> None:
