@@ -133,7 +133,9 @@ class PythonEngine:
             function=options.function,
             base=str(self._settings.base.absolute()),
             sys_path=options.sys_path,
-            args=options.args,
+            args={"item": context.item, "partition": task_run.partition, **options.args}
+            if task_run.partition
+            else options.args,
             upstream=context.upstream,
             params=context.params,
             environ=context.environ,
