@@ -19,6 +19,7 @@ from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
 from config.pipelines_section import LoadPipelines, parameter_names, read_pipelines
+from config.pools_section import read_pools
 from config.problems import ConfigProblems, Mark, Report, known_names
 from config.reading import Reading, place_of
 from config.sensors_section import emitted_types, read_sensors
@@ -43,6 +44,7 @@ SECTIONS: Final = (
     "sensors",
     "triggers",
     "datasets",
+    "pools",
     "pipelines",
 )
 
@@ -109,7 +111,8 @@ def _sections(
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
     datasets = read_datasets(reading, connections)
-    pipelines = settle_checks(reading, read_pipelines(reading, engines, load), datasets)
+    pools = read_pools(reading)
+    pipelines = settle_checks(reading, read_pipelines(reading, engines, load, pools), datasets)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
     types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}
@@ -131,6 +134,7 @@ def _sections(
         "connections": connections,
         "datasets": datasets,
         "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
+        "pools": {name: pool.limit for name, pool in pools.items()},
         "pipelines": pipelines,
         "triggers": read_triggers(reading, types, parameter_names(reading, pipelines)),
     }

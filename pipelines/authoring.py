@@ -68,6 +68,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Needs = Sequence["str | Task[..., Any]"]
+Partitions = Any  # a list, a map, CEL, or the task whose output it is
+Failures = str | Sequence[str | type[BaseException]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskShape:
+    """What `@task` was told of when, how often and how much at once; see `pipelines.task.TaskDef`."""
+
+    when: str | None = None
+    partitions: Any = None
+    per: "str | Task[..., Any] | None" = None
+    require: int | float | None = None
+    max_parallel: int | None = None
+    pool: str | None = None
+    retry_on: tuple[str, ...] = ()
+    never_retry_on: tuple[str, ...] = ()
+    timeout_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +99,7 @@ class TaskSettings:
     upstream: str = "all_success"
     on_failure: str = "stop"
     tags: tuple[str, ...] = ()
+    shape: TaskShape = field(default_factory=TaskShape)
 
 
 class Task(Generic[P, R]):
@@ -115,6 +133,7 @@ class Pipeline:
     start_within: float | None = None
     finish_by: str | None = None
     tags: tuple[str, ...] = ()
+    timeout: float | None = None
 
 
 @overload
@@ -132,10 +151,19 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(
+def task(  # noqa: PLR0913 - one place for all that can be said of a task
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -147,14 +175,31 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
 ) -> Any:
     """Make a function a task; use bare (`@task`) or with settings.
 
     `retries` counts repeats after a failed attempt (or is a `Retries` with back-off and jitter). `timeout` bounds one
     attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
     `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
-    `all_done` or `any_success`; `on_failure="continue"` lets the run go on, and succeed, without this task.
-    Raises DefinitionError for settings that cannot be.
+    `all_done`, `any_success` or `2_of`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+
+    `when` is CEL over `params, partition, run, events, tasks`: where it is false, the task is skipped. `partitions`
+    fans the task out, one call per element: a list, a map of names to elements, CEL that gives one, or the task whose
+    output it is; the function's parameters `item` and `partition` are the element and its name. `per` names a task
+    that fans out instead: one call per slice of it, with that slice's output. `require` is how many slices must
+    succeed (all; a number; a share below 1), `max_parallel` how many run at once; `pool` bounds it beside other tasks.
+    `retry_on` and `never_retry_on` narrow retries down to error kinds, exceptions (or their names), `exit:75`,
+    `http:503`. `timeout_all` bounds all attempts and the waits between them. Raises DefinitionError for settings that
+    cannot be.
     """
     for check in checks:
         if not isinstance(check, CheckSpec):
@@ -168,6 +213,17 @@ def task(
         upstream=upstream,
         on_failure=on_failure,
         tags=tuple(tags),
+        shape=TaskShape(
+            when=when,
+            partitions=partitions,
+            per=per,
+            require=require,
+            max_parallel=max_parallel,
+            pool=pool,
+            retry_on=_failures(retry_on),
+            never_retry_on=_failures(never_retry_on),
+            timeout_all=None if timeout_all is None else _seconds(timeout_all),
+        ),
     )
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
@@ -189,10 +245,12 @@ def pipeline(
     start_within: str | float | None = None,
     finish_by: str | None = None,
     tags: Sequence[str] = (),
+    timeout: str | float | None = None,
 ) -> Pipeline:
     """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
 
-    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. Raises DefinitionError.
+    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run, `timeout` the time from a
+    run's start to its end. Raises DefinitionError.
     """
     for one in tasks:
         if not isinstance(one, Task):
@@ -205,6 +263,7 @@ def pipeline(
         start_within=None if start_within is None else _seconds(start_within),
         finish_by=finish_by,
         tags=tuple(tags),
+        timeout=None if timeout is None else _seconds(timeout),
     )
 
 
@@ -226,6 +285,11 @@ def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:
     if isinstance(value, bool) or not isinstance(value, int):
         raise DefinitionError(f"retries is a number of repeats, not {value!r}", "retries", "retries=3")
     return Retries(attempts=value)
+
+
+def _failures(value: Failures) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    return tuple(word if isinstance(word, str) else word.__name__ for word in words)
 
 
 def _seconds(value: str | float) -> float:

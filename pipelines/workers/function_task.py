@@ -74,7 +74,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         function=options.function,
         base=str(settings.base.absolute()),
         sys_path=options.sys_path,
-        args=options.args,
+        args=_sliced(context, options.args),
         upstream=context.upstream,
         params=context.params,
         environ=context.environ,
@@ -97,6 +97,13 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )
+
+
+def _sliced(context: TaskContext, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a slice: its element and name, unless the task gives its own."""
+    if not context.task_run.partition:
+        return args
+    return {"item": context.item, "partition": context.task_run.partition, **args}
 
 
 def time_left(context: TaskContext, clock: Clock) -> float | None:
