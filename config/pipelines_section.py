@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from config.merge import with_defaults
 from config.problems import Path, known_names, steps
@@ -22,6 +22,7 @@ from config.yaml import Items, Node, Scalar, Table
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.kind import EngineKind
 from pipelines.pipeline import Param, PipelineDef
+from pipelines.placing import check_place, placed
 from pipelines.references import BadReference, whole_reference
 from pipelines.task import Retries, TaskDef
 from sensors.units import Duration
@@ -38,6 +39,13 @@ def _retries(value: Any) -> Any:
 
 def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
+
+
+def _place(value: str) -> str:
+    try:
+        return check_place(value)
+    except DefinitionError as error:
+        raise ValueError(f"{error}; {error.hint}") from error
 
 
 class RetriesOptions(Options):
@@ -86,6 +94,7 @@ class PipelineOptions(Options):
     max_tasks: int | None = Field(default=None, ge=1, le=10_000)
     deadlines: DeadlineOptions = DeadlineOptions()
     tags: tuple[str, ...] = ()
+    on: Annotated[str, AfterValidator(_place)] | None = None
 
 
 TASK_KEYS: Final = frozenset(keys_of(TaskOptions))
@@ -199,6 +208,8 @@ def _adjusted(reading: Reading, path: Path, options: PipelineOptions, pipeline: 
             changes[name] = getattr(options.deadlines, name)
     if options.tags:
         changes["tags"] = options.tags
+    if options.on is not None:
+        changes["tasks"] = tuple(placed(task, options.on) for task in pipeline.tasks)
     return replace(pipeline, **changes)
 
 

@@ -24,6 +24,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from pipelines.checks.spec import CheckSpec, Severity
 from pipelines.context import Context
 from pipelines.errors import DefinitionError
+from pipelines.placing import check_place
 from pipelines.task import Retries
 
 __all__ = [
@@ -59,6 +60,10 @@ class TaskSettings:
     upstream: str = "all_success"
     on_failure: str = "stop"
     tags: tuple[str, ...] = ()
+    on: str = ""
+    memory: str | int | None = None
+    in_loop: bool = False
+    events: bool | None = None
 
 
 class Task(Generic[P, R]):
@@ -92,6 +97,7 @@ class Pipeline:
     start_within: float | None = None
     finish_by: str | None = None
     tags: tuple[str, ...] = ()
+    on: str = ""
 
 
 @overload
@@ -109,10 +115,14 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(
+def task(  # noqa: PLR0913 - all by name
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -124,6 +134,10 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
 ) -> Any:
     """Make a function a task; use bare (`@task`) or with settings.
 
@@ -131,6 +145,9 @@ def task(
     attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
     `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
     `all_done` or `any_success`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+    `on` is where it runs: here (empty), `"dask"`, `"dask:CONNECTION"`, or a scheduler's address. `memory` is the most
+    that it may use (`"2GiB"`, or bytes). `in_loop` calls an `async def` in the service's own loop, for tasks that
+    only wait. `events` says whether the context brings the causing events (None: when the function says `.events`).
     Raises DefinitionError for settings that cannot be.
     """
     for check in checks:
@@ -145,9 +162,21 @@ def task(
         upstream=upstream,
         on_failure=on_failure,
         tags=tuple(tags),
+        on=check_place(on),
+        memory=memory if memory is None else _size(memory),
+        in_loop=in_loop,
+        events=events,
     )
+    if in_loop and (on or memory is not None):
+        raise DefinitionError(
+            "in_loop goes with neither `on` nor `memory`", hint="the service's loop is one place, and its memory one"
+        )
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
+        if in_loop and not inspect.iscoroutinefunction(decorated):
+            raise DefinitionError(
+                f"in_loop is for `async def`, and {decorated!r} is none", hint="leave it out: then it may block"
+            )
         if not inspect.isfunction(decorated):
             raise DefinitionError(
                 f"@task decorates functions, not {decorated!r}", hint="define it with def or async def"
@@ -166,10 +195,12 @@ def pipeline(
     start_within: str | float | None = None,
     finish_by: str | None = None,
     tags: Sequence[str] = (),
+    on: str = "",
 ) -> Pipeline:
     """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
 
-    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. Raises DefinitionError.
+    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. `on` is where its tasks run
+    that do not say so themselves: `"dask"`, `"dask:CONNECTION"` or a scheduler's address. Raises DefinitionError.
     """
     for one in tasks:
         if not isinstance(one, Task):
@@ -182,6 +213,7 @@ def pipeline(
         start_within=None if start_within is None else _seconds(start_within),
         finish_by=finish_by,
         tags=tuple(tags),
+        on=check_place(on),
     )
 
 
@@ -263,3 +295,14 @@ def _seconds(value: str | float) -> float:
         raise DefinitionError(
             f"{value!r} is no duration: {error}", hint='write "30s", "10m", "2h", or seconds'
         ) from error
+
+
+def _size(value: str | int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    from sensors.units import parse_size  # as above
+
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise DefinitionError(f"{value!r} is no size: {error}", hint='write "500MiB", "2GiB", or bytes') from error

@@ -47,7 +47,7 @@ class FunctionOptions(EngineOptions):
     mode: Literal["replace", "append"] = "replace"
     checks: tuple[CheckOptions, ...] = ()
     memory: Size | None = None
-    events: Any = ()
+    events: Any = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -95,7 +95,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         key=run.key,
         trigger=run.trigger,
         event_uids=tuple(run.events),
-        events=tuple(options.events) if isinstance(options.events, list | tuple) else (),
+        events=tuple(options.events) if isinstance(options.events, list | tuple) else None,
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )
