@@ -32,7 +32,9 @@ from config.service_section import (
 )
 from config.triggers_section import canonical, digest, read_triggers
 from config.yaml import MAX_BYTES, Scalar, Table, read_yaml
+from pipelines.errors import DefinitionError
 from pipelines.kind import EngineKind
+from pipelines.pipeline import PipelineDef
 from sensors.kind import SensorKind
 
 SECTIONS: Final = (
@@ -93,10 +95,23 @@ def load_config(
         load = load_pipelines
     sensor_kinds = by_name(sensor_registry(reading, plugins) if sensors is None else sensors)
     engine_kinds = by_name(engine_registry(reading, plugins) if engines is None else engines)
-    loaded = _sections(reading, service, sensor_kinds, engine_kinds, load)
+    imported: set[Path] = set()
+    loaded = _sections(reading, service, sensor_kinds, engine_kinds, _noting(load, imported))
     report.raise_if_any(names)
     read = {path.resolve() for path in (*paths, *overlays)} | {path.resolve() for path in reading.read} | set(plugins)
+    read |= imported
     return ServiceConfig(base=reading.base, plugins=plugins, files=tuple(sorted(read)), **loaded)
+
+
+def _noting(load: LoadPipelines, imported: set[Path]) -> LoadPipelines:
+    """Return `load`, which notes in `imported` the files that pipelines came from: a change of them is a reload."""
+
+    def noting(references: Sequence[str], base: Path) -> Mapping[str, PipelineDef | DefinitionError]:
+        found = load(references, base)
+        imported.update(getattr(found, "files", ()))
+        return found
+
+    return noting
 
 
 def _sections(

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from config.merge import with_defaults
 from config.pools_section import PoolOptions, in_pools
@@ -26,6 +26,7 @@ from pipelines.conditions import CONDITION_SCOPE, SLICE_SCOPE
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.kind import EngineKind
 from pipelines.pipeline import Param, PipelineDef
+from pipelines.placing import check_place, placed
 from pipelines.references import BadReference, whole_reference
 from pipelines.task import Retries, TaskDef
 from sensors.units import Duration
@@ -41,6 +42,13 @@ def _retries(value: Any) -> Any:
 
 def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
+
+
+def _place(value: str) -> str:
+    try:
+        return check_place(value)
+    except DefinitionError as error:
+        raise ValueError(f"{error}; {error.hint}") from error
 
 
 class RetriesOptions(Options):
@@ -116,6 +124,7 @@ class PipelineOptions(Options):
     )
     deadlines: DeadlineOptions = DeadlineOptions()
     tags: tuple[str, ...] = ()
+    on: Annotated[str, AfterValidator(_place)] | None = None
 
 
 TASK_KEYS: Final = frozenset(keys_of(TaskOptions))
@@ -236,6 +245,8 @@ def _adjusted(reading: Reading, path: Path, options: PipelineOptions, pipeline: 
             changes[name] = getattr(options.deadlines, name)
     if options.tags:
         changes["tags"] = options.tags
+    if options.on is not None:
+        changes["tasks"] = tuple(placed(task, options.on) for task in pipeline.tasks)
     return replace(pipeline, **changes)
 
 

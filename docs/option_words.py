@@ -213,6 +213,8 @@ WORDS |= {
     "verify.hmac.prefix": "what stands before the signature in the header, such as `sha256=`",
     "verify.hmac.timestamp_header": "the header with unix seconds, where the sender signs one",
     "verify.hmac.template": "what is signed when there is a timestamp",
+    "pipelines.NAME.on": "where its Python tasks run that do not say so themselves: `python` (here), `dask`, "
+    "`dask:CONNECTION`, or a scheduler's `tcp://host:8786`",
     "engines.python.function": "`module:name`, or `file.py:name`",
     "engines.python.args": "arguments of its own, by name",
     "engines.python.sys_path": "folders to import from, besides the base folder",
@@ -222,6 +224,8 @@ WORDS |= {
     "engines.python.memory": "the most that the task and what it starts may use; over it they are killed, "
     "with an error that names both figures",
     "engines.python.events": "what the context's `events` are; write `${{ events }}`",
+    "engines.python.in_loop": "call an `async def` in the service's own loop, for tasks that only wait; "
+    "it must not block, and what it prints goes to the service's output",
     "engines.dask.scheduler": "the scheduler's address, `tcp://host:8786`; else `connection`",
     "engines.dask.connection": "an entry of `connections` of kind `dask` (`scheduler`, `spool`, `base`, `tls_ca`, "
     "`tls_cert`, `tls_key`); empty: the entry `dask`, else the environment's DASK_SCHEDULER_ADDRESS",

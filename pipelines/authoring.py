@@ -39,6 +39,7 @@ from pipelines.checks.authored import (
 from pipelines.checks.spec import CheckSpec
 from pipelines.context import Context
 from pipelines.errors import DefinitionError
+from pipelines.placing import check_place
 from pipelines.task import Retries
 
 __all__ = [
@@ -100,6 +101,10 @@ class TaskSettings:
     on_failure: str = "stop"
     tags: tuple[str, ...] = ()
     shape: TaskShape = field(default_factory=TaskShape)
+    on: str = ""
+    memory: str | int | None = None
+    in_loop: bool = False
+    events: bool | None = None
 
 
 class Task(Generic[P, R]):
@@ -134,6 +139,7 @@ class Pipeline:
     finish_by: str | None = None
     tags: tuple[str, ...] = ()
     timeout: float | None = None
+    on: str = ""
 
 
 @overload
@@ -160,10 +166,14 @@ def task(
     retry_on: Failures = (),
     never_retry_on: Failures = (),
     timeout_all: str | float | None = None,
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(  # noqa: PLR0913 - one place for all that can be said of a task
+def task(  # noqa: PLR0913 - all by name
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -184,6 +194,10 @@ def task(  # noqa: PLR0913 - one place for all that can be said of a task
     retry_on: Failures = (),
     never_retry_on: Failures = (),
     timeout_all: str | float | None = None,
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
 ) -> Any:
     """Make a function a task; use bare (`@task`) or with settings.
 
@@ -198,8 +212,12 @@ def task(  # noqa: PLR0913 - one place for all that can be said of a task
     that fans out instead: one call per slice of it, with that slice's output. `require` is how many slices must
     succeed (all; a number; a share below 1), `max_parallel` how many run at once; `pool` bounds it beside other tasks.
     `retry_on` and `never_retry_on` narrow retries down to error kinds, exceptions (or their names), `exit:75`,
-    `http:503`. `timeout_all` bounds all attempts and the waits between them. Raises DefinitionError for settings that
-    cannot be.
+    `http:503`. `timeout_all` bounds all attempts and the waits between them.
+
+    `on` is where it runs: here (empty), `"dask"`, `"dask:CONNECTION"`, or a scheduler's address. `memory` is the most
+    that it may use (`"2GiB"`, or bytes). `in_loop` calls an `async def` in the service's own loop, for tasks that
+    only wait. `events` says whether the context brings the causing events (None: when the function says `.events`).
+    Raises DefinitionError for settings that cannot be.
     """
     for check in checks:
         if not isinstance(check, CheckSpec):
@@ -224,9 +242,21 @@ def task(  # noqa: PLR0913 - one place for all that can be said of a task
             never_retry_on=_failures(never_retry_on),
             timeout_all=None if timeout_all is None else _seconds(timeout_all),
         ),
+        on=check_place(on),
+        memory=memory if memory is None else _size(memory),
+        in_loop=in_loop,
+        events=events,
     )
+    if in_loop and (on or memory is not None):
+        raise DefinitionError(
+            "in_loop goes with neither `on` nor `memory`", hint="the service's loop is one place, and its memory one"
+        )
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
+        if in_loop and not inspect.iscoroutinefunction(decorated):
+            raise DefinitionError(
+                f"in_loop is for `async def`, and {decorated!r} is none", hint="leave it out: then it may block"
+            )
         if not inspect.isfunction(decorated):
             raise DefinitionError(
                 f"@task decorates functions, not {decorated!r}", hint="define it with def or async def"
@@ -246,11 +276,13 @@ def pipeline(
     finish_by: str | None = None,
     tags: Sequence[str] = (),
     timeout: str | float | None = None,
+    on: str = "",
 ) -> Pipeline:
     """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
 
     `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run, `timeout` the time from a
-    run's start to its end. Raises DefinitionError.
+    run's start to its end. `on` is where its tasks run that do not say so themselves: `"dask"`, `"dask:CONNECTION"` or
+    a scheduler's address. Raises DefinitionError.
     """
     for one in tasks:
         if not isinstance(one, Task):
@@ -264,6 +296,7 @@ def pipeline(
         finish_by=finish_by,
         tags=tuple(tags),
         timeout=None if timeout is None else _seconds(timeout),
+        on=check_place(on),
     )
 
 
@@ -303,3 +336,14 @@ def _seconds(value: str | float) -> float:
         raise DefinitionError(
             f"{value!r} is no duration: {error}", hint='write "30s", "10m", "2h", or seconds'
         ) from error
+
+
+def _size(value: str | int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    from sensors.units import parse_size  # as above
+
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise DefinitionError(f"{value!r} is no size: {error}", hint='write "500MiB", "2GiB", or bytes') from error

@@ -14,10 +14,12 @@ from typing import Any
 
 from pipelines.authoring import Pipeline, Task
 from pipelines.checks.spec import as_plain
+from pipelines.context import Context
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.graph import check_definition, nearest, ordered
 from pipelines.params import coerce
 from pipelines.pipeline import Param, PipelineDef
+from pipelines.placing import placed
 from pipelines.task import TaskDef
 
 ENGINE = "python"
@@ -56,7 +58,9 @@ def describe(target: "AnyTask | Pipeline", *, name: str = "", sys_path: Sequence
         _add_params(params, one, tasks)
     definition = PipelineDef(
         name=name or made.name,
-        tasks=tuple(_task_def(one, needs[one.name], sys_path) for one in tasks.values()),
+        tasks=tuple(
+            placed(_task_def(one, needs[one.name], sys_path), one.settings.on or made.on) for one in tasks.values()
+        ),
         params=params,
         concurrency=made.concurrency,
         max_tasks=made.max_tasks,
@@ -126,7 +130,7 @@ def _needed_by_parameters(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[A
     found = []
     for name in _parameters(one):
         beside = listed.get(name) or one.function.__globals__.get(name)
-        if name != CONTEXT and isinstance(beside, Task):
+        if not is_context(one, name) and isinstance(beside, Task):
             found.append(beside)
     return found
 
@@ -148,7 +152,7 @@ def _parameters(one: AnyTask) -> Mapping[str, inspect.Parameter]:
 def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyTask]) -> None:
     """Add what a task wants to know of its run; two tasks that want the same must mean the same."""
     for name, parameter in _parameters(one).items():
-        if name == CONTEXT or name in tasks or (name in SLICE and _fans_out(one)):
+        if name in tasks or is_context(one, name) or (name in SLICE and _fans_out(one)):
             continue
         found = _param(one, name, parameter)
         known = params.get(name)
@@ -242,9 +246,36 @@ def _checks(one: AnyTask) -> list[dict[str, Any]]:
     return [as_plain(spec) for spec in one.settings.checks]
 
 
+def is_context(one: AnyTask, name: str) -> bool:
+    """Say whether a parameter is the context: by its annotation, or by its name."""
+    annotation = _parameters(one)[name].annotation
+    if isinstance(annotation, str):
+        annotation = one.function.__globals__.get(annotation.rpartition(".")[2], annotation)
+    return name == CONTEXT or annotation is Context
+
+
+def _wants_events(one: AnyTask) -> bool:
+    """Say whether the causing events are to be at hand: the author said so, or the function says `.events`."""
+    if one.settings.events is not None:
+        return one.settings.events
+    return any(is_context(one, name) for name in _parameters(one)) and _names(one.function.__code__, "events")
+
+
+def _names(code: types.CodeType, name: str) -> bool:
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return name in code.co_names or any(_names(part, name) for part in inner)
+
+
 def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> TaskDef:
     settings = one.settings
     shape, cut = settings.shape, settings.shape.partitions
+    more: dict[str, Any] = {}
+    if settings.memory is not None:
+        more["memory"] = settings.memory
+    if settings.in_loop:
+        more["in_loop"] = True
+    if _wants_events(one):
+        more["events"] = "${{ events }}"
     return TaskDef(
         name=one.name,
         engine=ENGINE,
@@ -253,6 +284,7 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
             "output": settings.output,
             "checks": _checks(one),
             "sys_path": list(sys_path),
+            **more,
         },
         needs=needs,
         upstream=settings.upstream,

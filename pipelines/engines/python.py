@@ -13,11 +13,15 @@ from pipelines.errors import TaskFailed
 from pipelines.kind import EngineKind, EngineSettings
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options, time_left
+from pipelines.workers.in_loop import LoopCalls
+from pipelines.workers.loop_watch import LoopWatch
 from pipelines.workers.pool import Outcome, WorkerLimits, WorkerPool
 
 
 class PythonOptions(FunctionOptions):
-    """A function task in a warm worker of this service."""
+    """A function task in a warm worker of this service. `in_loop`: in its own loop instead, for an `async def`."""
+
+    in_loop: bool = False
 
 
 class PythonEngine:
@@ -30,6 +34,7 @@ class PythonEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._pool: WorkerPool | None = None
+        self._calls: LoopCalls | None = None
         self._jobs: dict[str, asyncio.Task[Outcome]] = {}
         self._numbers = itertools.count(1)
 
@@ -39,16 +44,17 @@ class PythonEngine:
     async def start(self, context: TaskContext) -> str:
         settings = self._settings
         options: PythonOptions = read_options(PythonOptions, context, settings.base)
-        if self._pool is None:
-            limits = WorkerLimits(settings.tasks_per_worker, settings.worker_memory)
-            self._pool = WorkerPool(settings.workers, settings.base, limits)
         handle = str(next(self._numbers))
-        run = self._pool.run(
-            make_job(context, options, settings),
-            context.log,
-            time_left(context, settings.clock),
-            options.memory or settings.task_memory,
-        )
+        job, left = make_job(context, options, settings), time_left(context, settings.clock)
+        if options.in_loop:
+            if self._calls is None:
+                self._calls = LoopCalls(LoopWatch())
+            run = self._calls.run(job, context.log, left)
+        else:
+            if self._pool is None:
+                limits = WorkerLimits(settings.tasks_per_worker, settings.worker_memory)
+                self._pool = WorkerPool(settings.workers, settings.base, limits)
+            run = self._pool.run(job, context.log, left, options.memory or settings.task_memory)
         self._jobs[handle] = asyncio.get_running_loop().create_task(run)
         return handle
 
@@ -87,6 +93,9 @@ class PythonEngine:
             await pool.close()
         if jobs:
             await asyncio.wait(jobs, timeout=5)
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            await calls.close()
 
 
 KIND = EngineKind(

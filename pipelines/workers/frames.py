@@ -44,7 +44,7 @@ class Job:
     key: str = ""
     trigger: str | None = None
     event_uids: tuple[str, ...] = ()
-    events: tuple[Any, ...] = ()
+    events: tuple[Any, ...] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float | None = None
     target: str | None = None

@@ -41,7 +41,7 @@ class FunctionOptions(EngineOptions):
     mode: Literal["replace", "append"] = "replace"
     checks: Entries = ()
     memory: Size | None = None
-    events: Any = ()
+    events: Any = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -93,7 +93,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         key=run.key,
         trigger=run.trigger,
         event_uids=tuple(run.events),
-        events=tuple(options.events) if isinstance(options.events, list | tuple) else (),
+        events=tuple(options.events) if isinstance(options.events, list | tuple) else None,
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )
@@ -101,7 +101,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
 
 def _sliced(context: TaskContext, args: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments of a slice: its element and name, unless the task gives its own."""
-    if not context.task_run.partition:
+    if context.task.partitions is None and context.task.per is None:
         return args
     return {"item": context.item, "partition": context.task_run.partition, **args}
 

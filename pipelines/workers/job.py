@@ -33,6 +33,7 @@ from pipelines.workers.calling import call
 from pipelines.workers.frames import Job
 from pipelines.workers.functions import Functions
 
+Resolve = Callable[[str], Callable[..., Any]]
 PROPAGATION = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
@@ -49,26 +50,9 @@ def carry_out(
         os.environ.update(job.environ)
         function = functions.resolve(job)
         value = call(function, context, job.args, job.upstream, job.params)
-        if job.target is not None or job.checks:
-            value = computed(value)
-        written = _publish(job, value, findings, functions)
-        output = keep(value, Path(job.values), _value_name(job))
-    except TaskFailed as error:
-        if error.__cause__ is not None and error.kind == "import":
-            traceback.print_exception(error.__cause__)
-        return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
-    except StaleWrite as error:
-        return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
-    except TargetBusy as error:
-        return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
-    except TargetUnusable as error:
-        return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
-    except ValueTrouble as error:
-        return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
+        return finish(job, value, findings, lambda reference: functions.resolve(replace(job, function=reference)))
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
-        _print_user_part(error)
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _failed(said, type(error).__name__, True, None, job, findings)
+        return answer_to(error, job, findings)
     finally:
         for name, old in before.items():
             if old is None:
@@ -76,11 +60,45 @@ def carry_out(
             else:
                 os.environ[name] = old
         shutil.rmtree(context.folder, ignore_errors=True)
+
+
+def finish(job: Job, value: Any, findings: list[Finding], resolve: Resolve) -> dict[str, Any]:
+    """Judge, publish and keep what was returned; return the job's answer. `resolve` finds functions of checks."""
+    if job.target is not None or job.checks:
+        value = computed(value)
+    written = _publish(job, value, findings, resolve)
+    output = keep(value, Path(job.values), _value_name(job))
     return {
         "output": output,
         "datasets": [written] if written is not None else [],
         "checks": told(findings, _judged_dataset(job)),
     }
+
+
+def _print_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def answer_to(
+    error: BaseException, job: Job, findings: list[Finding], tell: Callable[[str], None] = _print_error
+) -> dict[str, Any]:
+    """Return the answer that an exception stands for; `tell` gets the lines of a traceback where it helps the user."""
+    match error:
+        case TaskFailed():
+            if error.__cause__ is not None and error.kind == "import":
+                _tell_trace(error.__cause__, tell)
+            return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
+        case StaleWrite():
+            return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
+        case TargetBusy():
+            return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
+        case TargetUnusable():
+            return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
+        case ValueTrouble():
+            return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
+    _tell_trace(error, tell)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _failed(said, type(error).__name__, True, None, job, findings)
 
 
 def context_of(job: Job, log: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> Context:
@@ -95,7 +113,7 @@ def context_of(job: Job, log: Callable[[str], None], asked_to_stop: Callable[[],
         partition=job.partition,
         params=job.params,
         event_uids=job.event_uids,
-        events=job.events,
+        given_events=job.events,
         environ=job.environ,
         headers=job.headers,
         deadline=None if job.deadline is None else datetime.fromtimestamp(job.deadline, UTC),
@@ -112,7 +130,7 @@ def _value_name(job: Job) -> str:
     return f"{job.task[:80]}-{job.attempt}-{unique}"
 
 
-def _publish(job: Job, value: Any, findings: list[Finding], functions: Functions) -> dict[str, Any] | None:
+def _publish(job: Job, value: Any, findings: list[Finding], resolve: Resolve) -> dict[str, Any] | None:
     """Check the value and write it where the task's output goes; None when it goes nowhere."""
     if job.target is None and not job.checks:
         return None
@@ -129,7 +147,7 @@ def _publish(job: Job, value: Any, findings: list[Finding], functions: Functions
             now=time_ns() // 1000,
             last=last,
             remembers=job.target is not None,
-            resolve=lambda reference: functions.resolve(replace(job, function=reference)),
+            resolve=resolve,
             base=Path(job.base),
             connections=job.connections,
         )
@@ -181,13 +199,15 @@ def _failed(
     }
 
 
-def _print_user_part(error: BaseException) -> None:
-    """Print the traceback to standard error, without the frames of this worker above the user's function."""
+def _tell_trace(error: BaseException, tell: Callable[[str], None]) -> None:
+    """Tell the traceback, without the frames of this worker above the user's function."""
     trace = error.__traceback__
     here = Path(__file__).parent
     while trace is not None and _ours(trace.tb_frame, here) and trace.tb_next is not None:
         trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    for part in traceback.format_exception(type(error), error, trace):
+        for line in part.rstrip("\n").split("\n"):
+            tell(line)
 
 
 def _ours(frame: FrameType, here: Path) -> bool:
