@@ -27,7 +27,7 @@ async def live_through(house: Works, events: Sequence[Event], until: int) -> Non
     bells.watch = Hears()  # type: ignore[assignment]
     await bells.arm()
     for event in events:
-        await bells.ring(event.received_at)
+        await bells.ring(event.received_at - 1_000)
         await house.put(event)
     await bells.ring(until - 5_000_000)  # what comes about without an event is recorded when it is looked at
 

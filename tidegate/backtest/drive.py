@@ -116,7 +116,7 @@ class _Drive:
     # -- one event ----------------------------------------------------------------------------------------------------
     def _take(self, row: EventRow) -> None:
         now = row[7]
-        self._pass_time(now)
+        self._pass_time(now - 1)  # what comes at the very moment of a deadline is in time
         counts = now >= self._ask.since
         if counts:
             self._tally.saw(row[1], row[4])
