@@ -41,10 +41,14 @@ class Pair:
 
 
 def fired_of(trigger: str, firing: Firing, *, timed: bool, since: int = 0, overdue: bool = False) -> Fired:
-    """Return a firing with its identity. `timed`: when it came about counts as well; `since` tells silences apart."""
+    """Return a firing with its identity.
+
+    With `timed` more is known than the ledger tells: when it came about counts as well, silences are told apart by
+    their beginning (`since`), and runs of keys that are `overdue` from others.
+    """
     params = orjson.dumps(firing.params, option=orjson.OPT_SORT_KEYS) if firing.params else b""
-    events = firing.events or (firing.group, since)
-    identity = hash((trigger, firing.pipeline, overdue, tuple(events)))
+    events = tuple(firing.events) or ((firing.group, since) if timed else ())
+    identity = hash((trigger, firing.pipeline, overdue and timed, events))
     rendering = hash((firing.key, firing.partition, firing.lane, params, firing.at if timed else 0))
     return Fired(trigger, firing, identity, rendering, len(params) + 40 * len(firing.events))
 

@@ -79,8 +79,10 @@ class _Drive:
         ask = self._ask
         begun = self._monotonic()
         warm_from = max(0, ask.since - self._warm)
+        # What is older than all that is stored did not happen: calendars and silences begin with the events.
+        early = self._warm and next(self._history.rows(self._sensors, 0, ask.since), None) is not None
         for side in self._sides():
-            side.rehearsal.begin(warm_from)
+            side.rehearsal.begin(warm_from if early else ask.since)
         stopped = None
         reached = ask.until
         for number, row in enumerate(self._history.rows(self._sensors, warm_from, ask.until)):
@@ -114,7 +116,7 @@ class _Drive:
     # -- one event ----------------------------------------------------------------------------------------------------
     def _take(self, row: EventRow) -> None:
         now = row[7]
-        self._pass_time(now)
+        self._pass_time(now - 1)  # what comes at the very moment of a deadline is in time
         counts = now >= self._ask.since
         if counts:
             self._tally.saw(row[1], row[4])

@@ -12,6 +12,8 @@ from tidegate.backtest.values import Firing, Why
 from triggers.decision import Outcome
 from triggers.trigger_event import TriggerEvent
 
+_SKEW = 60_000_000  # µs by which the clock that wrote may be behind the one that received
+
 
 class RecordSide:
     """What fired. Ask with rising moments."""
@@ -19,27 +21,35 @@ class RecordSide:
     def __init__(self, history: History, names: Sequence[str], since: int) -> None:
         self._history = history
         self._since = since
-        self._fired = self._all(names)
+        self._fired = history.fired(names, since - _SKEW) if names else iter(())
         self._next: tuple[TriggerEvent, int] | None = next(self._fired, None)
+        self._ahead: list[tuple[TriggerEvent, int]] = []  # written, by that clock, before their last event came
         self.counts: dict[str, dict[str, int]] = {name: {} for name in names}
 
-    def _all(self, names: Sequence[str]) -> Iterator[tuple[TriggerEvent, int]]:
-        return self._history.fired(names, self._since) if names else iter(())
-
     def up_to(self, moment: int) -> Iterator[Fired]:
-        """Yield what was written up to a moment, and whose last event came since the beginning."""
+        """Yield what was written, and whose last event came, up to a moment."""
         while self._next is not None and self._next[0].at <= moment:
-            yield from self._taken(*self._next, None)
+            self._ahead.append(self._next)
             self._next = next(self._fired, None)
+        if self._ahead:
+            ready = [one for one in self._ahead if one[1] <= moment]
+            self._ahead = [one for one in self._ahead if one[1] > moment]
+            for fired, last in ready:
+                yield from self._taken(fired, last)
 
     def rest(self, until: int) -> Iterator[Fired]:
         """Yield what is left of what came before a moment; it may have been written long after."""
         while self._next is not None:
-            yield from self._taken(*self._next, until)
+            self._ahead.append(self._next)
             self._next = next(self._fired, None)
+            if self._ahead[-1][1] >= until:
+                self._ahead.pop()
+        for fired, last in self._ahead:
+            if last < until:
+                yield from self._taken(fired, last)
 
-    def _taken(self, fired: TriggerEvent, last: int, until: int | None) -> Iterator[Fired]:
-        if last < self._since or (until is not None and last >= until):
+    def _taken(self, fired: TriggerEvent, last: int) -> Iterator[Fired]:
+        if last < self._since:
             return
         mine = self.counts[fired.trigger]
         mine[Outcome.FIRED.value] = mine.get(Outcome.FIRED.value, 0) + 1
