@@ -444,4 +444,5 @@ CREATE TABLE alert_messages (
 );
 CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
 CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
-INSERT INTO alembic_version (version_num) VALUES ('0004');
+CREATE INDEX ix_runs_partition ON runs (partition, seq) WHERE partition IS NOT NULL;
+INSERT INTO alembic_version (version_num) VALUES ('0008');
