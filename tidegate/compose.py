@@ -35,6 +35,7 @@ from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
+from tidegate.reloading import Reloads
 from tidegate.retention import KIND as RETENTION
 from tidegate.retention import handler as retention_handler
 from tidegate.rules import RulesInForce, compile_rules
@@ -42,6 +43,7 @@ from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
 from tidegate.service import Parts, Service
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
+from tidegate.settling import SettleKeys
 from tidegate.store.factory import open_store
 from tidegate.store.store import GroupStore
 from tidegate.store.writer import Limits
@@ -181,6 +183,7 @@ async def _compose(
         releases=Releases(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
+        reloads=Reloads(store, rules, SettleKeys(rules, holder, own), clock, holder, aftermath),
         alerts=alerts,
         watch=watch,
         paused=paused_triggers,

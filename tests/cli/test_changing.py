@@ -45,7 +45,7 @@ def test_runs_of_one_partition_are_listed_and_resumed(ask: Ask) -> None:
     resumed = json.loads(ask(*words, "--yes", "--json").output)["resumed"]
     found = json.loads(ask("runs", "--partition", "2026-01-02", "--json").output)["items"]
 
-    assert "partition" in listed
+    assert "PARTITION" in listed
     assert "2026-01-02" in listed
     assert "2026-01-01" not in listed
     assert "would resume 1 of 1 runs" in dry

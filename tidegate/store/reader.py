@@ -13,6 +13,7 @@ from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
+from triggers.round import RoundName
 
 Row = Mapping[str, Any]
 
@@ -167,6 +168,14 @@ class Reader(Protocol):
 
         Kinds: event, decision, trigger_event, run, task, dataset, stub (a pruned row).
         """
+        ...
+
+    def open_keys(self) -> Mapping[tuple[str, str], int]:
+        """Return how many keys patterns wait for: (trigger, meaning of the pattern) -> n."""
+        ...
+
+    def stale_keys(self, trigger: str, meaning: str, limit: int) -> Sequence[RoundName]:
+        """Return open keys of a trigger that were opened under another meaning, in key order."""
         ...
 
     def counts(self, kind: str) -> Mapping[tuple[str, str], int]:
