@@ -7,6 +7,8 @@ other parts; one that does not, and one that is gone, gives them up. Between kin
 
 from collections.abc import Sequence
 
+import orjson
+
 from triggers.pattern import Count, Join, Part, Pattern, parts_of
 from triggers.round import Occurrence, Offer, Round
 
@@ -28,8 +30,12 @@ def carried(before: Pattern, after: Pattern, state: Round) -> Sequence[Occurrenc
 
 
 def _same(before: Part, after: Part) -> bool:
-    """Say whether a part takes the events that it took, and by the same key."""
-    return (before.source, before.when, before.by) == (after.source, after.when, after.by)
+    """Say whether a part takes the events that it took, and by the same key, whatever sorts of sequences say so."""
+    return _said(before) == _said(after)
+
+
+def _said(part: Part) -> bytes:
+    return orjson.dumps([part.source, part.when, part.by], option=orjson.OPT_SORT_KEYS)
 
 
 def offer_again(state: Round, one: Occurrence) -> Offer:
