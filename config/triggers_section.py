@@ -16,6 +16,7 @@ from config.flow_control import (
     ThrottleOptions,
     control_of,
 )
+from config.partitions import partitions_as_lanes
 from config.patterns import (
     KEYS,
     AbsentOptions,
@@ -70,6 +71,7 @@ class TriggerOptions(Options):
     each: Expression | None = None
     repeat: Repeat = Repeat.RETRY_FAILED
     when_busy: WhenBusy = WhenBusy.QUEUE
+    busy: Literal["lane", "partition"] = "lane"
     missing_field: Literal[False, "error"] = "error"
     enabled: bool = True
     paused: Paused | None = None
@@ -83,6 +85,7 @@ def read_triggers(
     `sensors` maps names to the types that they emit, `pipelines` names to their parameters; None: not known.
     """
     triggers: dict[str, Trigger] = {}
+    by_partition: set[str] = set()
     for name, node in reading.table(("triggers",)).items():
         path: Path = ("triggers", name)
         check_name(reading, path, "trigger")
@@ -93,6 +96,9 @@ def read_triggers(
         _check_names(reading, path, node, sensors, pipelines)
         if options is not None:
             triggers[name] = _trigger(name, options, node)
+            if options.busy == "partition" and _has_partitions(reading, path, options):
+                by_partition.add(name)
+    triggers = partitions_as_lanes(triggers, frozenset(by_partition))
     _check_rules(reading, triggers, sensors, pipelines)
     return triggers
 
@@ -155,6 +161,20 @@ def _one_of(reading: Reading, path: Path, node: Table) -> bool:
         remedy = "take it out: only keys of a join or sequence are overdue"
         reading.problem((*path, "overdue"), f"`overdue` beside `{given[0]}`", remedy, key=True)
     return len(reading.report) == before
+
+
+def _has_partitions(reading: Reading, path: Path, options: TriggerOptions) -> bool:
+    """Check that `busy: partition` has partitions to go by, and nothing else that says which runs go one at a time."""
+    runs = (*options.run, *(options.overdue.run if options.overdue is not None else ()))
+    if any(run.lane is not None for run in runs):
+        remedy = "take out one of them: with `busy: partition` the partition is the lane"
+        reading.problem((*path, "busy"), "`busy: partition` beside a `lane`", remedy, key=True)
+        return False
+    if not any(run.partition is not None for run in runs):
+        remedy = "say which: run: {partition: event.match.day}"
+        reading.problem((*path, "busy"), "`busy: partition`, and no run has a `partition`", remedy, key=True)
+        return False
+    return True
 
 
 def _listed(node: Node, path: Path) -> list[tuple[Path, Table]]:

@@ -52,6 +52,7 @@ WORDS = {
     "triggers.NAME.each": "a CEL expression that gives a list: one decision per element, in scope as `item`",
     "triggers.NAME.repeat": "what a run key that was used before means: `retry_failed`, `skip` or `always`",
     "triggers.NAME.when_busy": "what to do while the lane is taken or the pipeline's concurrency is reached",
+    "triggers.NAME.busy": "what `when_busy` is about: the `lane` (and the pipeline's concurrency), or `partition`: runs of one partition go one at a time, as if it were their lane",
     "triggers.NAME.missing_field": "`false` lets a missing field be false; `error` makes it an `error` decision",
     "triggers.NAME.on.type": "one type, or a list; short for `types`",
     "triggers.NAME.on.types": "event types; without any, all",

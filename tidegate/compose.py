@@ -37,6 +37,7 @@ from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
+from tidegate.reloading import Reloads
 from tidegate.replays.step import StepReplay
 from tidegate.replays.worker import Holding, Replays
 from tidegate.retention import KIND as RETENTION
@@ -46,6 +47,7 @@ from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
 from tidegate.service import Parts, Service
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
+from tidegate.settling import SettleKeys
 from tidegate.store.factory import open_store
 from tidegate.store.store import GroupStore
 from tidegate.store.writer import Limits
@@ -195,6 +197,7 @@ async def _compose(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
         replays=replays,
+        reloads=Reloads(store, rules, SettleKeys(rules, holder, own), clock, holder, aftermath),
         alerts=alerts,
         watch=watch,
         paused=paused_triggers,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from tidegate.rule_history import former_patterns
 from tidegate.store.records import Timer
 from tidegate.store.tx import Tx
 from triggers.decision import Decision
@@ -37,6 +38,8 @@ class Met:
     alarms: list[Alarm] = field(default_factory=list)
     spans: dict[str, str] = field(default_factory=dict)
     counts: Mapping[CountKey, int] = field(default_factory=dict)
+    carried: int = 0  # keys that go on under a changed pattern
+    given_up: int = 0
 
 
 def meet(
@@ -63,11 +66,13 @@ def meet(
         uid=uid,
         config_hash=rules.config_hash,
         keeps_error=rules.keeps_error,
+        former=former_patterns(tx),
     )
     act(desk)
     out = desk.gathered()
     _write(tx, out)
     met = Met(decisions=out.decisions, alarms=out.alarms, counts=out.counts)
+    met.carried, met.given_up = out.carried, out.given_up
     met.opened = [one.decision for one in out.waiting if one.new]
     render(tx, out.firings, met, now, uid)
     return met

@@ -6,7 +6,7 @@ is not kept any more cannot be asked, and the answer says so.
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from config.triggers_section import digest
 from tidegate.store.tx import Tx
+from triggers.pattern import Pattern
 from triggers.trigger import Trigger
 
 KEPT = 100
@@ -97,6 +98,29 @@ def of_version(reader: Settings, trigger: str, version: str) -> Trigger | None:
         if found is not None and found.version == version:
             return found
     return None
+
+
+def former_patterns(tx: Tx) -> Callable[[str, str], Pattern | None]:
+    """Return what finds the pattern of a trigger as it was in a version; each is looked up once per transaction."""
+    found: dict[tuple[str, str], Pattern | None] = {}
+
+    def former(trigger: str, version: str) -> Pattern | None:
+        if (trigger, version) not in found:
+            rule = of_version(_InTransaction(tx), trigger, version)
+            found[trigger, version] = None if rule is None else rule.pattern
+        return found[trigger, version]
+
+    return former
+
+
+class _InTransaction:
+    """Reads settings inside a transaction."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    def settings(self, prefix: str) -> Mapping[str, str]:
+        return self._tx.get_settings(prefix)
 
 
 def _triggers(reader: Settings, name: str) -> Mapping[str, Trigger] | None:

@@ -35,10 +35,10 @@ from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
+from tidegate.reloading import Reloads
 from tidegate.replays.desk import ReplayDesk
 from tidegate.replays.worker import Replays
 from tidegate.retention import ArmRetention
-from tidegate.rule_history import RecordRules, written
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
@@ -79,6 +79,7 @@ class Parts:
     clock: Clock
     releases: Releases
     replays: Replays
+    reloads: Reloads
     alerts: AlertSender
     watch: HealthWatch
     paused: Mapping[str, Paused]  # triggers that operators paused
@@ -108,9 +109,10 @@ class Service:
         """Start all parts over an open store; ready when this returns."""
         parts = self._parts
         await parts.store.submit(ArmRetention(), None)
-        await parts.store.submit(RecordRules(), await asyncio.to_thread(written, self._config.triggers))
+        former = await parts.reloads.record(self._config)
         await parts.store.submit(ArmPatterns(parts.rules), None)
         await parts.store.submit(ArmFlows(parts.rules), None)
+        await parts.reloads.settle(former, self._config)
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
@@ -179,7 +181,8 @@ class Service:
             )
         rules = await asyncio.to_thread(compile_rules, config, self._paused)  # thousands of expressions take seconds
         change = parts.fleet.build(config)
-        await self._record(config)
+        await parts.reloads.record(config)
+        former = self._config.triggers
         lifted = parts.rules.swap(rules)
         self._config = config
         self._show_shapes()
@@ -188,10 +191,12 @@ class Service:
         await parts.fleet.change(change)
         await parts.releases.start()  # what triggers hold that were away or disabled for a while
         parts.alerts.wake()
+        await parts.reloads.settle(former, config)
         await self._tell_config(None)
 
     async def refused(self, why: str) -> None:
         """A changed configuration was refused: tell people, by the one in force."""
+        await self._parts.reloads.refused(self._config, why)
         await self._tell_config(why)
 
     async def _tell_config(self, refusal: str | None) -> None:
@@ -208,13 +213,6 @@ class Service:
             await self._parts.store.submit(ArmFlows(self._parts.rules), None)
         except Unavailable as error:
             _log.error("calendars of triggers could not be armed: %s", error, extra={"action": "arm_failed"})
-
-    async def _record(self, config: ServiceConfig) -> None:
-        """Write down the rules that come into force; without a store now, explanations know only those before."""
-        try:
-            await self._parts.store.submit(RecordRules(), await asyncio.to_thread(written, config.triggers))
-        except Unavailable as error:
-            _log.warning("the rules could not be written down: %s", error, extra={"action": "record_failed"})
 
     def _watched_sensors(self) -> frozenset[str]:
         """Return the sensors whose silence some trigger waits for."""

@@ -1,6 +1,7 @@
 """Runs that people start: by hand, and again after a failure. Group-committed writes like all others.
 
-A run by hand has its own run key scope (`manual/PIPELINE`), so that it never burns a trigger's key. A resumed run is
+A run by hand has its own run key scope (`manual/PIPELINE`), so that it never burns a trigger's key; where partitions go
+one at a time (`busy: partition`), it waits its turn. A resumed run is
 a new generation of the same key; it keeps the successes of the old one and runs only what did not succeed.
 """
 
@@ -16,6 +17,7 @@ from sensors.uid import RUN, new_uid
 from sensors.w3c import child_of, new_root
 from tidegate.rules import RulesInForce
 from tidegate.store.tx import Tx
+from triggers.partitions import partition_is_lane
 from triggers.ports import LaneName, RunKeyName, RunKeyState
 
 
@@ -68,6 +70,9 @@ class StartRun:
                 if found is not None:
                     answers.append((found, False))
                     continue
+            lane = self._lane(item)
+            if lane is not None:  # whoever merges into what waits in the lane sees this run or keeps us waiting
+                tx.lock_lanes([LaneName(item.pipeline, lane)])
             span = self._mint_root()
             run = Run(
                 uid=uid,
@@ -80,6 +85,7 @@ class StartRun:
                 generation=state.generation + 1,
                 params=item.params,
                 partition=item.partition,
+                lane=lane,
                 span=span,
                 run_span=child_of(span),
                 config_hash=rules.config_hash,
@@ -89,6 +95,12 @@ class StartRun:
             tx.put_run_keys([RunKeyState(name, run.generation, uid, RunState.QUEUED)])
             answers.append((run, True))
         return answers
+
+    def _lane(self, item: StartAsk) -> str | None:
+        """Return the partition where those of the pipeline go one at a time."""
+        rules = self._rules.current.rules.rules.values()
+        serial = item.partition and partition_is_lane((rule.trigger for rule in rules), item.pipeline)
+        return item.partition if serial else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,15 @@ from typing import Any
 
 from sensors import uid as uids
 from triggers.calendar import told
+from triggers.carry import carried, offer_again
 from triggers.decision import Clause, Decision, Outcome
 from triggers.pattern import Join, Pattern, parts_of
+from triggers.pattern_rule import CompiledPattern
 from triggers.plan import CountKey
 from triggers.round import Occurrence, Offer, Phase, Round, RoundName, Step, Verdict, forget
 from triggers.rule import CompiledRule
 
+LOST = "the part changed, or is gone, while the key waited; its events are given up, the others were carried over"
 CHANGED = "the pattern of the trigger changed while the key waited; what it had gathered is given up"
 GONE = "the trigger is gone or disabled while the key waited; what it had gathered is given up"
 
@@ -67,13 +70,16 @@ class Gathered:
     timers: list[Round] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)  # uids of rounds whose timer is not needed any more
     counts: dict[CountKey, int] = field(default_factory=dict)
+    carried: int = 0  # keys that go on under a changed pattern
+    given_up: int = 0  # keys that were given up because of one
 
 
 class Gathering:
     """Collects what happens to the rounds of one transaction.
 
     `rules` are the compiled triggers by name, `rounds` the locked rows; `uid` makes a uid of a prefix; `keeps_error`
-    says whether one more `error` decision of a trigger about an event is kept.
+    says whether one more `error` decision of a trigger about an event is kept; `former` returns the pattern of a
+    trigger as it was in a version, None when that is not known.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Gathering:
         uid: Callable[[str], str],
         config_hash: str,
         keeps_error: Callable[[str, str, int], bool] = lambda _trigger, _event, _at: True,
+        former: Callable[[str, str], Pattern | None] = lambda _trigger, _version: None,
     ) -> None:
         self._rules = rules
         self._before = dict(rounds)
@@ -93,6 +100,7 @@ class Gathering:
         self._uid = uid
         self._config_hash = config_hash
         self._keeps_error = keeps_error
+        self._former = former
         self._rung: set[RoundName] = set()
         self._out = Gathered()
 
@@ -123,6 +131,12 @@ class Gathering:
         rule = self._rules[name.trigger]
         if rule.pattern is not None:
             self._take(rule, rule.pattern.open_at(self._state(rule, name), tick, self._round_uid))
+
+    def settle(self, name: RoundName) -> None:
+        """Let a key go on under the pattern in force, or give it up, without waiting for somebody to touch it."""
+        rule = self._rules.get(name.trigger)
+        if rule is not None and rule.pattern is not None:
+            self._state(rule, name)
 
     def put(self, state: Round) -> None:
         """Set a round as it shall be (a silence that begins with the service)."""
@@ -159,9 +173,36 @@ class Gathering:
         state = self._rounds.get(name, Round(name=name))
         pattern = rule.pattern
         if state.phase is Phase.OPEN and pattern is not None and state.meaning != pattern.meaning:
-            self._give_up(name, state, CHANGED, told=pattern.tells_waiting)
-            state = self._rounds[name] = pattern.opened_anew(state, self._now, self._round_uid)
+            former = self._former(name.trigger, state.version)
+            kept = None if former is None else carried(former, pattern.pattern, state)
+            if kept is None:
+                self._out.given_up += 1
+                self._give_up(name, state, CHANGED, told=pattern.tells_waiting)
+                self._rounds[name] = pattern.opened_anew(state, self._now, self._round_uid)
+            else:
+                self._carry(rule, pattern, state, kept)
+            state = self._rounds[name]
         return state
+
+    def _carry(self, rule: CompiledRule, pattern: CompiledPattern, state: Round, kept: Sequence[Occurrence]) -> None:
+        """Go on with what still counts: it comes again, in its order, under the pattern in force."""
+        name = state.name
+        lost = _events([one for one in state.held if one not in set(kept)])
+        if lost:
+            clause = Clause("pattern", state.meaning, "parts as they were when the key was opened", "others")
+            self._decide(name, state.version, Outcome.ERROR, lost, LOST, clause=clause)
+            self._count("trigger", name.trigger, Outcome.ERROR.value)
+        self._out.carried += 1
+        self._rounds[name] = pattern.opened_anew(state, self._now, self._round_uid)
+        waiting = ("trigger", name.trigger, Outcome.WAITING.value)
+        counted = self._out.counts.get(waiting)
+        for one in kept:
+            offer = offer_again(state, one)
+            self._take(rule, pattern.step(self._rounds[name], offer, self._round_uid))
+        if counted is None:  # they were counted when they came
+            self._out.counts.pop(waiting, None)
+        else:
+            self._out.counts[waiting] = counted
 
     def _give_up(self, name: RoundName, state: Round, reason: str, *, told: bool = False) -> None:
         """End a key before its time. `told` says that an open decision told of it even if it holds nothing."""

@@ -123,6 +123,24 @@ async def test_resume_in_bulk(house: FakeHouse, client: httpx.AsyncClient) -> No
     assert none["matched"] == []
 
 
+async def test_resume_in_bulk_by_partition(house: FakeHouse, client: httpx.AsyncClient) -> None:
+    """Of the runs that failed only those of one partition go on; lists and lineage show them by it."""
+    for day in ("2026-01-01", "2026-01-02"):
+        await client.post("/api/v1/runs", json={"pipeline": "anything", "partition": day})
+    await house.work(RunState.FAILED)
+    body = {"status": "failed", "since": "2020-01-01T00:00:00Z", "partition": "2026-01-02"}
+
+    dry = (await client.post("/api/v1/runs/resume", json={**body, "dry_run": True})).json()
+    real = (await client.post("/api/v1/runs/resume", json=body)).json()
+    listed = (await client.get("/api/v1/runs?partition=2026-01-02")).json()["items"]
+    graph = (await client.get(f"/api/v1/lineage?run={real['resumed'][0]}")).json()
+
+    assert len(dry["matched"]) == len(real["resumed"]) == 1
+    assert [run["partition"] for run in listed] == ["2026-01-02"] * 2
+    assert listed[0]["uid"] == real["resumed"][0]
+    assert {node["label"] for node in graph["nodes"] if node["kind"] == "run"} == {"anything [2026-01-02]"}
+
+
 async def test_bulk_resume_needs_a_beginning(house: FakeHouse, client: httpx.AsyncClient) -> None:
     """Nobody resumes everything there ever was by leaving a field out."""
     assert (await client.post("/api/v1/runs/resume", json={"status": "failed"})).status_code == 422

@@ -34,6 +34,25 @@ def test_start_with_parameters(ask: Ask) -> None:
     assert shown["state"] == "queued"
 
 
+def test_runs_of_one_partition_are_listed_and_resumed(ask: Ask) -> None:
+    """`--partition` lists the runs of one partition, with a column that says so, and resumes no others."""
+    for day in ("2026-01-01", "2026-01-02"):
+        run = json.loads(ask("runs", "start", "anything", "--partition", day, "--json").output)["uid"]
+        ask("runs", "cancel", run, "--yes")
+    listed = ask("runs", "--partition", "2026-01-02").output
+    words = ("runs", "resume", "--status", "cancelled", "--since", "-1h", "--partition", "2026-01-02")
+    dry = ask(*words, "--dry-run").output
+    resumed = json.loads(ask(*words, "--yes", "--json").output)["resumed"]
+    found = json.loads(ask("runs", "--partition", "2026-01-02", "--json").output)["items"]
+
+    assert "PARTITION" in listed
+    assert "2026-01-02" in listed
+    assert "2026-01-01" not in listed
+    assert "would resume 1 of 1 runs" in dry
+    assert [run["uid"] for run in found][:1] == resumed
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("parameter", ["novalue", "=x", ":=1", "a:={", "a:="])
 def test_a_parameter_that_is_none_is_a_usage_error(parameter: str, ask: Ask) -> None:
     """What is no parameter is refused before anything is asked of the service."""

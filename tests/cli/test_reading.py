@@ -8,6 +8,7 @@ from typer.testing import Result
 
 from tests.support.house import EVIL
 from tests.support.served import Served
+from tidegate.reloaded import KeepReport, Reloaded, TriggerChange
 
 Ask = Callable[..., Result]
 
@@ -120,6 +121,25 @@ def test_decisions_are_listed_by_outcome_and_time(ask: Ask) -> None:
     one = json.loads(ask("triggers", "decisions", "orders-arrived", "--since", "-1h", "--limit", "1", "--json").output)
     assert len(one["items"]) == 1
     assert one["cursor"] is not None
+
+
+def test_reloads_say_what_became_of_the_keys(ask: Ask, served: Served) -> None:
+    """Each reload stands with its triggers and keys, a refused one with its reason; without any, that is said."""
+    assert "no reload yet" in ask("triggers", "reloads").output
+    change = TriggerChange(trigger="six", change="changed", what=("join.within",), carried=2)
+    for at, fields in ((1, {"triggers": (change,)}), (2, {"refused": "x is no duration"}), (3, {})):
+        report = Reloaded(at=at, by="host/1", config="c" * 64, **fields)
+        served.do(_keep(served, report))
+
+    output = ask("triggers", "reloads").output
+    assert "trigger six changed (join.within): 2 keys carried over" in output
+    assert "x is no duration" in output
+    assert "no trigger changed" in output
+    assert len(json.loads(ask("triggers", "reloads", "--json").output)["items"]) == 3
+
+
+async def _keep(served: Served, report: Reloaded) -> None:
+    await served.house.real_store.submit(KeepReport(), report)
 
 
 def test_events_show_prints_the_content(ask: Ask) -> None:

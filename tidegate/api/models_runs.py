@@ -132,6 +132,7 @@ class ResumeRuns(BaseModel):
     since: AwareDatetime
     until: AwareDatetime | None = None
     pipeline: Text | None = None
+    partition: Text | None = None
     dry_run: bool = False
 
 

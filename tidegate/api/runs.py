@@ -124,6 +124,7 @@ def _matching(reader: Reader, ask: ResumeRuns) -> tuple[list[str], bool]:
             cursor=cursor,
             pipeline=ask.pipeline,
             state=ask.status,
+            partition=ask.partition,
             since=at(ask.since),
             until=at(ask.until),
         )

@@ -323,14 +323,17 @@ def _label(row: Row) -> str:
         case "trigger_event":
             return str(row.get("trigger"))
         case "run":
-            return str(row.get("pipeline"))
+            return _of_partition(row.get("pipeline"), row)
         case "task":
-            partition = row.get("partition")
-            return f"{row.get('task')} [{partition}]" if partition else str(row.get("task"))
+            return _of_partition(row.get("task"), row)
         case "dataset":
             return str(row.get("name") or row["uid"])
         case _:
             return str(row.get("label") or row["uid"])
+
+
+def _of_partition(name: object, row: Row) -> str:
+    return f"{name} [{row['partition']}]" if row.get("partition") else str(name)
 
 
 def edge_view(row: Row) -> Edge:

@@ -16,7 +16,7 @@ _POLL = 1.0
 
 
 @app.callback()
-def list_runs(
+def list_runs(  # noqa: PLR0913, PLR0917 - an option per filter
     context: typer.Context,
     pipeline: Annotated[str | None, typer.Option(help="Only of this pipeline.", show_default=False)] = None,
     status: Annotated[
@@ -24,6 +24,7 @@ def list_runs(
     ] = None,
     trigger: Annotated[str | None, typer.Option(help="Only by this trigger.", show_default=False)] = None,
     event: Annotated[str | None, typer.Option(help="Only caused by this event.", show_default=False)] = None,
+    partition: Annotated[str | None, typer.Option(help="Only of this partition.", show_default=False)] = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = 50,
@@ -42,6 +43,7 @@ def list_runs(
         state=status,
         trigger=trigger,
         event=event,
+        partition=partition,
         since=moment(since, "--since"),
         until=moment(until, "--until"),
     )
@@ -196,6 +198,7 @@ def resume(
         str | None, typer.Option("--status", help="All that `failed` or were `cancelled`.", show_default=False)
     ] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only of this pipeline.", show_default=False)] = None,
+    partition: Annotated[str | None, typer.Option(help="Only of this partition.", show_default=False)] = None,
     since: Since = None,
     until: Until = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
@@ -208,7 +211,7 @@ def resume(
 
     client = connect(url)
     if uid is not None:
-        if status or pipeline or since or until or dry_run:
+        if status or pipeline or partition or since or until or dry_run:
             fail("say either one UID, or --status and --since for many", USAGE)
         run = client.post("runs", uid, "resume")
         if json:
@@ -223,6 +226,7 @@ def resume(
         "since": moment(since, "--since"),
         "until": moment(until, "--until"),
         "pipeline": pipeline,
+        "partition": partition,
         "dry_run": True,
     }
     if not dry_run:

@@ -102,3 +102,27 @@ def decisions(
     ]
     out.show(out.table(("!when", "!outcome", "!event", "!run", "why"), rows, "no decision is stored"))
     out.more(page)
+
+
+@app.command()
+def reloads(json: Json = False, url: Url = None) -> None:
+    """Tell what the last reloads did to triggers, and to the keys that wait for them, newest first."""
+    from tidegate.cli import out
+
+    data = connect(url).get("reloads")
+    if json:
+        out.as_json(data)
+        return
+    for item in data["items"]:
+        head = out.line(out.age(item["at"]), out.words(item["config"][:12], "bold"), out.words(item["by"], "dim"))
+        if item["refused"] is not None:
+            out.show(out.line(head, out.state("refused")), out.words(f"  {item['refused']}", "red"))
+            continue
+        out.show(head)
+        for change in item["triggers"]:
+            lost = change["given_up"]
+            out.show(out.words(f"  {change['words']}", "yellow" if lost else ""))
+        if not item["triggers"]:
+            out.show(out.words("  no trigger changed", "dim"))
+    if not data["items"]:
+        out.show(out.words("no reload yet", "dim"))

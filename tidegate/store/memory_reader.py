@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.run import DatasetWrite, Run, RunState, TaskRun
 from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
-from tidegate.store import memory_actions, pages
+from tidegate.store import memory_actions, memory_rounds, pages
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
 from tidegate.store.memory_alerts import read_alerts, undelivered
@@ -19,6 +19,7 @@ from tidegate.store.memory_watch import ChecksMemory
 from tidegate.store.reader import Row
 from tidegate.store.records import CursorRow
 from tidegate.store.rows import decision_dict, decision_row, event_dict, event_row, run_dict, run_row
+from triggers.round import RoundName
 
 Page = tuple[Sequence[Row], str | None]
 _NEVER_LARGE = 2**62
@@ -78,6 +79,12 @@ class MemoryReader(ReplaysMemoryReader, MemoryHistory, ChecksMemory):
     def known_events(self, sensor: str, ids: Sequence[str]) -> Mapping[str, str]:
         known = self._state.event_ids
         return {name: known[sensor, name][0] for name in ids if (sensor, name) in known}
+
+    def open_keys(self) -> Mapping[tuple[str, str], int]:
+        return memory_rounds.open_keys(self._state)
+
+    def stale_keys(self, trigger: str, meaning: str, limit: int) -> Sequence[RoundName]:
+        return memory_rounds.stale_keys(self._state, trigger, meaning)[:limit]
 
     def unfinished_events(self, events: Sequence[str]) -> AbstractSet[str]:
         under_way = {event for run in self._state.runs.values() if not run.state.final for event in run.events}

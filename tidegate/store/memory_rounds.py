@@ -1,5 +1,6 @@
 """The keys that patterns wait for, in memory: the rules of `sql_rounds`, in the plainest Python."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -62,3 +63,18 @@ def prune_rounds(state: State, before: int, limit: int) -> int:
     for name in go:
         del state.rounds[name]
     return len(go)
+
+
+def open_keys(state: State) -> Mapping[tuple[str, str], int]:
+    """Count the keys that are waited for by trigger and meaning."""
+    found = state.rounds.values()
+    return dict(Counter((one.name.trigger, one.meaning) for one in found if one.phase is Phase.OPEN))
+
+
+def stale_keys(state: State, trigger: str, meaning: str) -> list[RoundName]:
+    """Return the keys of a trigger that were opened under another meaning."""
+    return sorted(
+        name
+        for name, one in state.rounds.items()
+        if name.trigger == trigger and one.phase is Phase.OPEN and one.meaning != meaning
+    )

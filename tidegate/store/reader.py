@@ -15,6 +15,7 @@ from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
 from tidegate.store.replay_port import ReplayReader
 from tidegate.store.watch_port import WatchReader
+from triggers.round import RoundName
 from triggers.trigger_event import TriggerEvent
 
 Row = Mapping[str, Any]
@@ -176,6 +177,14 @@ class Reader(ReplayReader, WatchReader, Protocol):
 
         Kinds: event, decision, trigger_event, run, task, dataset, stub (a pruned row).
         """
+        ...
+
+    def open_keys(self) -> Mapping[tuple[str, str], int]:
+        """Return how many keys patterns wait for: (trigger, meaning of the pattern) -> n."""
+        ...
+
+    def stale_keys(self, trigger: str, meaning: str, limit: int) -> Sequence[RoundName]:
+        """Return open keys of a trigger that were opened under another meaning, in key order."""
         ...
 
     def counts(self, kind: str) -> Mapping[tuple[str, str], int]:

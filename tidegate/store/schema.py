@@ -221,6 +221,7 @@ Index("ix_runs_laned", runs.c.pipeline, runs.c.seq, **_where("state = 'queued' A
 Index("ix_runs_lane", runs.c.pipeline, runs.c.lane, runs.c.seq, **_where(f"lane IS NOT NULL AND {_NOT_FINAL}"))  # lanes
 Index("ix_runs_active", runs.c.pipeline, runs.c.lease_until, **_where(_ACTIVE))  # concurrency, leases
 Index("ix_runs_trigger_event", runs.c.trigger_event, **_where("trigger_event IS NOT NULL"))  # lineage, retention
+Index("ix_runs_partition", runs.c.partition, runs.c.seq, **_where("partition IS NOT NULL"))  # lists by partition
 Index("ix_runs_resumed", runs.c.resumed_from, **_where("resumed_from IS NOT NULL"))  # retention
 
 run_events = _table("run_events", _t("run", key=True), _i("pos", key=True), _t("event"))

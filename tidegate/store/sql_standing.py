@@ -1,4 +1,4 @@
-"""How events stand, in SQL for both databases: which are remembered, and which are not done with."""
+"""How events and keys stand, in SQL for both databases: which are remembered, and which are not done with."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -6,13 +6,14 @@ from collections.abc import Set as AbstractSet
 from pipelines.run import RunState
 from tidegate.store.session import Session
 from triggers.decision import Outcome
+from triggers.round import RoundName
 
 _OPEN = ", ".join(f"'{outcome}'" for outcome in Outcome if outcome.open)
 _UNDER_WAY = ", ".join(f"'{state}'" for state in RunState if not state.final)
 
 
 class StandingReader:
-    """Queries about how events stand."""
+    """Queries about how events and keys stand."""
 
     _s: Session
 
@@ -34,3 +35,18 @@ class StandingReader:
             list(events),
         )
         return frozenset(row[0] for row in (*runs, *decisions))
+
+    def open_keys(self) -> Mapping[tuple[str, str], int]:
+        rows = self._s.select(
+            "SELECT trigger, meaning, count(*) FROM rounds WHERE phase = 'open' GROUP BY trigger, meaning"
+        )
+        return {(trigger, meaning): n for trigger, meaning, n in rows}
+
+    def stale_keys(self, trigger: str, meaning: str, limit: int) -> Sequence[RoundName]:
+        rows = self._s.select(
+            "SELECT key FROM rounds WHERE trigger = ? AND phase = 'open' AND meaning <> ? ORDER BY key LIMIT ?",
+            trigger,
+            meaning,
+            limit,
+        )
+        return [RoundName(trigger, key) for (key,) in rows]

@@ -489,5 +489,6 @@ CREATE TABLE retried_letters (
 
 ;
 CREATE INDEX ix_retried_letters_at ON retried_letters (at);
+CREATE INDEX ix_runs_partition ON runs (partition, seq) WHERE partition IS NOT NULL;
 CREATE INDEX ix_checks_dataset ON checks (dataset, seq);
 INSERT INTO alembic_version (version_num) VALUES ('0011');
