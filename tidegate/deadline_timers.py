@@ -94,18 +94,22 @@ class _Look:
         plan = orjson.loads(timer.payload)
         due, early = int(plan["due"]), plan["early"] and self._now < int(plan["due"])
         last = due if early else rule.finish_by.before(self._now + 1)  # of days that were missed only the last counts
-        facts = self._missing(pipeline, rule, max(due, last), early=early)
+        armed = int(plan["armed"])
+        facts = self._missing(pipeline, rule, max(due, last), armed, early=early)
         if early:
-            self._tx.set_timers([Timer(due, KIND, timer.key, _plan(due, early=False))])
+            self._tx.set_timers([Timer(due, KIND, timer.key, _plan(due, armed, early=False))])
         else:
-            arm_day(self._tx, pipeline, rule, self._now)
+            arm_day(self._tx, pipeline, rule, self._now, armed)
         return facts
 
-    def _missing(self, pipeline: str, rule: Deadlines, due: int, *, early: bool) -> Facts | None:
-        """Tell of the run that there should be; one that goes on tells of itself."""
+    def _missing(self, pipeline: str, rule: Deadlines, due: int, armed: int, *, early: bool) -> Facts | None:
+        """Tell of the run that there should be; one that goes on tells of itself.
+
+        What a schedule was to start before this was watched (`armed`) is not asked for.
+        """
         assert rule.finish_by is not None  # noqa: S101 - asked by the caller
         since, zone = rule.finish_by.before(due), rule.finish_by.timezone
-        if rule.expected(since, min(due, self._now)) is None:
+        if rule.expected(since, min(due, self._now), armed) is None:
             return None
         runs = self._tx.runs_between(pipeline, since, due)
         if any(run.state == RunState.SUCCEEDED or not is_final(run.state) for run in runs):
@@ -135,8 +139,8 @@ class _Look:
         return facts
 
 
-def arm_day(tx: Tx, pipeline: str, rule: Deadlines, now: int) -> None:
-    """Set the timer of the next day on which a run of a pipeline may be missed."""
+def arm_day(tx: Tx, pipeline: str, rule: Deadlines, now: int, armed: int) -> None:
+    """Set the timer of the next day on which a run of a pipeline, watched since `armed`, may be missed."""
     if rule.finish_by is None or rule.finish_by.expect == "never":
         return
     if rule.finish_by.expect == "scheduled" and not rule.schedules:
@@ -144,7 +148,8 @@ def arm_day(tx: Tx, pipeline: str, rule: Deadlines, now: int) -> None:
     due = rule.finish_by.after(now)
     takes = tx.usual_duration(pipeline)
     early = takes is not None and due - takes > now
-    tx.set_timers([Timer(due - (takes or 0) if early else due, KIND, f"{DAY}/{pipeline}", _plan(due, early=early))])
+    look = due - (takes or 0) if early else due
+    tx.set_timers([Timer(look, KIND, f"{DAY}/{pipeline}", _plan(due, armed, early=early))])
 
 
 class ArmDeadlines:
@@ -167,7 +172,7 @@ class ArmDeadlines:
             meaning = "" if rule.finish_by is None else f"{rule.finish_by} {len(rule.schedules)}"
             if armed.get(ARMED + pipeline) != meaning:
                 tx.put_setting(ARMED + pipeline, meaning)
-                arm_day(tx, pipeline, rule, tx.now())
+                arm_day(tx, pipeline, rule, tx.now(), tx.now())
         for name in armed:
             if name.removeprefix(ARMED) not in rules.deadlines:
                 tx.put_setting(name, None)
@@ -189,8 +194,8 @@ class ArmDeadlines:
             )
 
 
-def _plan(due: int, *, early: bool) -> str:
-    return orjson.dumps({"due": due, "early": early}).decode()
+def _plan(due: int, armed: int, *, early: bool) -> str:
+    return orjson.dumps({"due": due, "armed": armed, "early": early}).decode()
 
 
 def _zone(rule: Deadlines) -> str:

@@ -37,17 +37,17 @@ class Deadlines:
     finish_by: FinishBy | None = None
     schedules: tuple[Times, ...] = ()
 
-    def expected(self, after: int, until: int) -> int | None:
+    def expected(self, after: int, until: int, armed: int) -> int | None:
         """Return when, in (after, until], a run was last due to begin; None when none was expected.
 
-        A day that expects a run by itself expects it from its beginning.
+        A day that expects a run by itself expects it from its beginning, a schedule with its ticks since `armed`.
         """
         if self.finish_by is None or self.finish_by.expect == "never":
             return None
         if self.finish_by.expect == "daily":
             return after
-        ticks = [tick for times in self.schedules if (tick := before(times, until + 1)) is not None and tick > after]
-        return max(ticks, default=None)
+        ticks = [tick for times in self.schedules if (tick := before(times, until + 1)) is not None]
+        return max((tick for tick in ticks if tick > max(after, armed)), default=None)
 
 
 def compile_deadlines(config: ServiceConfig) -> Mapping[str, Deadlines]:
