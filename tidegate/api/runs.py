@@ -24,6 +24,7 @@ from tidegate.api.models_runs import (
 )
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, Fault, not_found, printable
+from tidegate.api.views_checks import check_view
 from tidegate.api.views_runs import log_row, run_detail, run_row, run_value_row
 from tidegate.start import StartAsk, UnknownPipeline, UnknownRun
 from tidegate.store.reader import Reader, Row
@@ -144,7 +145,8 @@ async def run_shown(house: House, uid: str) -> RunDetail:
     if facts is None:
         raise not_found(f"run {uid}; it may be past its retention")
     run, tasks, events, definition = facts
-    return run_detail(run, tasks, events, definition)
+    checks = await house.store.read(lambda reader: reader.run_checks(uid))
+    return run_detail(run, tasks, events, definition).model_copy(update={"checks": [check_view(row) for row in checks]})
 
 
 def _facts(reader: Reader, uid: str) -> RunFacts | None:
