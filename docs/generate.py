@@ -93,6 +93,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions
+    yield "pipelines.NAME.deadlines.finish_by", p.FinishOptions
     yield "pipelines.NAME.tasks.NAME", p.TaskOptions
     yield "pipelines.NAME.tasks.NAME.retries", p.RetriesOptions
 

@@ -157,7 +157,8 @@ WORDS = {
     "pipelines.NAME.params.NAME.required": "`true`: a run without it is refused",
     "pipelines.NAME.params.NAME.default": "the value where none is given",
     "pipelines.NAME.deadlines.start_within": "how long a run may wait for its start",
-    "pipelines.NAME.deadlines.finish_by": "the time of day, `HH:MM`, by which it should be done",
+    "pipelines.NAME.deadlines.finish_by": "the time of day by which it should be done: `07:00`, or "
+    "`07:00 Europe/Oslo mon-fri`, or a map",
     "pipelines.NAME.tasks.NAME.needs": "tasks that come first",
     "pipelines.NAME.tasks.NAME.upstream": "which end of those lets it start",
     "pipelines.NAME.tasks.NAME.on_failure": "`continue` lets the run go on, and succeed, without it",

@@ -129,7 +129,8 @@ class Task(Generic[P, R]):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day like `07:00`."""
+    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day:
+    `07:00`, or `07:00 Europe/Oslo mon-fri`."""
 
     name: str
     tasks: tuple[Task[..., Any], ...]

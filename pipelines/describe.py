@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.authoring import Pipeline, Task
 from pipelines.checks.spec import as_plain
 from pipelines.context import Context
+from pipelines.deadlines import parse_finish_by
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.graph import check_definition, nearest, ordered
 from pipelines.params import coerce
@@ -69,6 +70,11 @@ def describe(target: "AnyTask | Pipeline", *, name: str = "", sys_path: Sequence
         tags=made.tags,
         timeout=made.timeout,
     )
+    if definition.finish_by is not None:
+        try:
+            parse_finish_by(definition.finish_by)
+        except ValueError as error:
+            raise DefinitionError(f"the deadline of pipeline {definition.name!r} cannot be: {error}") from None
     problems = check_definition(definition)
     if problems:
         raise problems[0]

@@ -23,10 +23,13 @@ from sensors.uid import new_uid
 from tidegate.alerts.sender import AlertSender
 from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
+from tidegate.deadline_timers import DeadlineTimers
+from tidegate.deadlines import KIND as DEADLINE
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
 from tidegate.flow_timers import FlowTimers
 from tidegate.flows import KIND as FLOW
+from tidegate.freshness import FreshnessTimers, TellAnswers
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
@@ -35,6 +38,7 @@ from tidegate.joins import KIND as JOIN
 from tidegate.leases import Leases
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
+from tidegate.probes import Probes
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.reloading import Reloads
@@ -58,6 +62,7 @@ from tidegate.telemetry.propagation import propagator
 from tidegate.telemetry.spans import open_tracing
 from tidegate.timers import Timers
 from tidegate.watched import SensorWatch
+from tidegate.watching import FRESHNESS
 from triggers.activation import Activation
 from triggers.template import compile_function, compile_template, compile_values
 from triggers.trigger import Paused
@@ -199,6 +204,7 @@ async def _compose(
         replays=replays,
         reloads=Reloads(store, rules, SettleKeys(rules, holder, own), clock, holder, aftermath),
         alerts=alerts,
+        probes=Probes(store, rules, config.base, lambda: service.config.connections, aftermath),
         watch=watch,
         paused=paused_triggers,
         settings=settings,
@@ -209,6 +215,10 @@ async def _compose(
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
     parts.timers.handle(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
+    freshness = FreshnessTimers(rules, own, config.name, parts.probes.ask)
+    parts.timers.handle(FRESHNESS, freshness.ring)
+    parts.timers.handle(DEADLINE, DeadlineTimers(rules, own, config.name).ring)
+    parts.probes.start(TellAnswers(rules, own, config.name))
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health, service.tell_missed)
     try:

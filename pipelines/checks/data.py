@@ -14,6 +14,7 @@ from typing import Any
 
 from pipelines.checks.finding import SAMPLE, SHOWN, Unfit
 from pipelines.checks.spec import CheckSpec
+from pipelines.datasets.values import as_frame
 
 REDACTED = "***"
 _TEXT = 60
@@ -26,8 +27,9 @@ class Data:
     def __init__(self, native: Any, redact: bool | Sequence[str] = False) -> None:
         import narwhals as nw
 
-        self.native = native
-        self.frame = nw.from_native(native).lazy()
+        native = native if _computes(native) else as_frame(native)
+        self.native: Any = native
+        self.frame = nw.from_native(self.native).lazy()
         self.secret = redact
 
     def seen_by(self, spec: CheckSpec) -> "Data":
@@ -147,6 +149,11 @@ def share(part: float, whole: float) -> str:
         if (float(text) != 0 or part == 0) and (float(text) != 100 or part == whole):
             return f"{text}%"
     return f"{percent:g}%"
+
+
+def _computes(native: Any) -> bool:
+    """Say whether the data can compute by itself; everything else becomes a Polars frame."""
+    return type(native).__module__.partition(".")[0] in ("polars", "duckdb", "_duckdb")
 
 
 def _hashable(rows: Sequence[Sequence[Any]]) -> bool:

@@ -5,6 +5,7 @@ The other side is asked by queries in its own store; of keys, only the keys come
 
 from collections.abc import Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from pipelines.checks.data import Data, share
@@ -32,6 +33,8 @@ def reconcile(data: Data, options: Reconcile, around: Around) -> Verdict:
         column = _quoted(options.other_column or name)
         theirs = _ask(options, around, f"select sum({column}) from {_table(options)}")[0][0] or 0  # noqa: S608 - names are quoted
         what = f"as the sum of {name}"
+    if not (isfinite(ours) and isfinite(theirs)):
+        raise Unfit(f"reconcile could not be evaluated: the sums are {ours} here and {theirs} there")
     apart = abs(Decimal(str(ours)) - Decimal(str(theirs)))
     allowed = max(Decimal(str(options.tolerance)), Decimal(str(options.tolerance_share)) * abs(Decimal(str(theirs))))
     other = shown(options.other)
@@ -58,8 +61,8 @@ def _keys(data: Data, options: Reconcile, around: Around) -> Verdict:
         raise Unfit(
             f"the keys {', '.join(theirs_names)} of {shown(options.other)} are of other types: {error}"
         ) from error
-    missing = theirs.join(ours, on=names, how="anti", nulls_equal=True)
-    extra = ours.join(theirs, on=names, how="anti", nulls_equal=True)
+    missing = theirs.join(ours, on=names, how="anti", nulls_equal=True).sort(names)
+    extra = ours.join(theirs, on=names, how="anti", nulls_equal=True).sort(names)
     apart = missing.height + extra.height
     allowed = max(options.tolerance, options.tolerance_share * theirs.height)
     other = shown(options.other)

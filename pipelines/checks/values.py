@@ -59,7 +59,7 @@ def not_null(data: Data, options: NotNull, _around: Around) -> Verdict:
 
     names = data.columns(options.columns)
     frame = data.frame.select(*(nw.col(name).null_count().alias(f"c{n}") for n, name in enumerate(names)))
-    counts = dict(zip(names, data.answer(frame)[0], strict=True))
+    counts = {name: n or 0 for name, n in zip(names, data.answer(frame)[0], strict=True)}  # a database adds up to NULL
     rows, allowed = data.rows, options.max_share
     bad = {name: n for name, n in counts.items() if n > allowed * rows}
     wanted = "no nulls" if not allowed else f"at most {share(allowed, 1)} nulls"

@@ -2,7 +2,8 @@
 
 In flow a dataset's URI, the connection it names (plain data with its secrets filled in) and a query; out flow rows.
 Runs in worker processes and blocks. Nothing here can write: DuckDB files are opened for reading, PostgreSQL gets a
-read-only transaction with a time limit. A query over a file sees it as the table `data`.
+read-only transaction with a time limit. A query over a file sees it as the table `data`; one over a table finds what
+lies beside it without naming the schema.
 """
 
 import time
@@ -55,6 +56,12 @@ def table_of(uri: str) -> str:
     return ".".join(_quoted(part) for part in ([schema, *parts] if len(parts) == 1 else parts))
 
 
+def schema_of_uri(uri: str, default: str) -> str:
+    """Return the schema that a dataset's table lies in."""
+    parts = unquote(uri.partition("://")[2].rpartition("/")[2]).split(".")
+    return parts[-2] if len(parts) > 1 else default
+
+
 def file_of(uri: str, base: Path) -> Path:
     """Return the file of a dataset on local disk."""
     rest = uri.partition("://")[2]
@@ -70,7 +77,7 @@ def ask(uri: str, connection: Connection, query: str, base: Path, seconds: float
             try:
                 return store.execute(query).fetchall()
             except _duckdb_error() as error:
-                raise TargetUnusable(f"the query on {uri} failed: {error}") from error
+                raise TargetUnusable(f"the query on {uri} failed: {_first_line(error)}") from error
     asking = _postgres if scheme in POSTGRES else _snowflake
     with asking(uri, connection, seconds) as cursor:
         try:
@@ -92,6 +99,9 @@ def relation_store(
         raise TargetUnusable(f"there is no {file}; nothing was written there yet")
     if scheme_of(uri) == "duckdb":
         store = _open(file, sleep)
+        schema = schema_of_uri(uri, "main")
+        if schema != "main":
+            store.execute(f"set search_path = {_literal(f'{_quoted(schema)},main')}")
     else:
         store = duckdb.connect()
         store.execute(f"create view data as from {READERS[scheme_of(uri)]}({_literal(str(file))})")
@@ -131,7 +141,10 @@ def _postgres(uri: str, connection: Connection, seconds: float) -> Iterator[Any]
             link.cursor() as cursor,
         ):
             cursor.execute("set transaction read only")
-            cursor.execute("select set_config('statement_timeout', %s, true)", [str(int(seconds * 1000))])
+            cursor.execute(
+                "select set_config('statement_timeout', %s, true), set_config('search_path', %s, true)",
+                [str(int(seconds * 1000)), f"{_quoted(schema_of_uri(uri, 'public'))}, public"],
+            )
             yield cursor
             link.rollback()
     except psycopg.OperationalError as error:
@@ -162,11 +175,20 @@ def _snowflake(uri: str, connection: Connection, seconds: float) -> Iterator[Any
         raise TargetUnusable("snowflake:// needs the package of the extra; install `tidegate[snowflake]`") from error
 
     options = {key: value for key, value in (connection or {}).items() if key != "kind"}
-    options.setdefault("account", urlsplit(uri).hostname)
+    account, _, name = uri.partition("://")[2].partition("/")
+    options.setdefault("account", account)
+    parts = name.split(".")
+    if len(parts) == 3:
+        options.setdefault("database", parts[0].upper())
+        options.setdefault("schema", parts[1].upper())
+    if "token" in options:
+        options.setdefault("authenticator", "PROGRAMMATIC_ACCESS_TOKEN")
     if "private_key" in options:
         options["private_key"] = _der(str(options["private_key"]), options.pop("private_key_passphrase", None))
     try:
-        link = snowflake.connector.connect(login_timeout=30, network_timeout=int(seconds), **options)
+        link = snowflake.connector.connect(
+            login_timeout=30, network_timeout=int(seconds), session_parameters={"TIMEZONE": "UTC"}, **options
+        )
     except snowflake.connector.errors.Error as error:
         raise TargetBusy(f"{shown(uri)} cannot be reached: {_first_line(error)}") from error
     try:
@@ -195,7 +217,7 @@ def opened(uri: str, connection: Connection, base: Path) -> Iterator[Any]:
             try:
                 found = store.sql(f"from {table_of(uri)}")
             except _duckdb_error() as error:
-                raise TargetUnusable(f"{uri} cannot be read: {error}") from error
+                raise TargetUnusable(f"{uri} cannot be read: {_first_line(error)}") from error
             yield found
         return
     yield _whole(uri, connection)

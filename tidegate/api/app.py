@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from tidegate.api import (
     alerts_api,
     backtests_api,
+    checks_api,
     dead_letters,
     docs,
     events,
@@ -47,6 +48,7 @@ _ROUTES = (
     lineage,
     dead_letters,
     alerts_api,
+    checks_api,
     stream,
     tokens_api,
     docs,

@@ -9,6 +9,7 @@ from pipelines.run import RunState, TaskState
 from sensors.event import storable_text
 from tidegate.api.models import EventRow, Health, Model, Moment, Paged
 from tidegate.api.models_alerts import Undelivered
+from tidegate.api.models_checks import CheckView, State
 
 
 def _storable(text: str) -> str:
@@ -84,6 +85,7 @@ class RunDetail(RunRow):
     events: list[EventRow] = Field(description="The first 100 causing events, in order.")
     event_count: int
     tasks: list[TaskView]
+    checks: list[CheckView] = Field(default_factory=list, description="What checks found, in order.")
 
 
 class LogRow(Model):
@@ -210,6 +212,10 @@ class DatasetRow(Model):
     bytes: int | None
     version: str | None
     fields: list[tuple[str, str]] = Field(description="Columns as (name, type).")
+    freshness: State | None = Field(default=None, description="How fresh it is; null: that is not watched.")
+    checks: Literal["passed", "warned", "failed"] | None = Field(
+        default=None, description="What its latest checks found; null: there were none."
+    )
 
 
 class DatasetPage(Paged):

@@ -7,6 +7,7 @@ import typer
 
 from tidegate.cli import (
     alerts,
+    checks,
     dead_letters,
     events,
     explaining,
@@ -38,6 +39,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(replays.app, name="replays")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)
+checks.register(app)
 app.add_typer(tokens.app, name="tokens")
 
 

@@ -38,6 +38,7 @@ _DATASETS_READ = insert("datasets", _WRITES_COLUMNS, "ON CONFLICT (namespace, na
 _CHECKS = insert(
     "checks", "run:t name:t task:t dataset:t passed:i severity:t message:t at:i expected:t actual:t sample:t"
 )
+_CHECK_WORDS = ("severity", "message", "at", "expected", "actual", "sample")
 _TIMERS = insert(
     "timers",
     "kind:t key:t due:i payload:t",
@@ -142,19 +143,7 @@ class DispatchSql:
         self._s.bulk(
             _CHECKS,
             [
-                (
-                    run,
-                    c.check,
-                    c.task,
-                    c.dataset,
-                    int(c.passed),
-                    c.severity,
-                    c.message,
-                    c.at,
-                    c.expected,
-                    c.actual,
-                    c.sample,
-                )
+                (run, c.check, c.task, c.dataset, int(c.passed), *(getattr(c, name) for name in _CHECK_WORDS))
                 for c in checks
             ],
         )
