@@ -47,7 +47,7 @@ class Telemetry:
 class Limits:
     """Bounds of the service. Bytes and counts; `backlog` is how many batches may wait for a commit before 429.
 
-    `waiting_runs` is how many runs may be queued before sensors stop reading.
+    `waiting_runs` is how many runs may be queued before sensors stop reading. `task_memory` 0 bounds no task.
     """
 
     body: int = 1024 * 1024
@@ -58,6 +58,9 @@ class Limits:
     waiting_runs: int = 100_000
     read_timeout: float = 30.0
     workers: int = 2
+    tasks_per_worker: int = 1000
+    worker_memory: int = 1024 * 1024 * 1024
+    task_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,9 @@ class LimitsOptions(Options):
     waiting_runs: int = Field(default=_LIMITS.waiting_runs, ge=1)
     read_timeout: Annotated[Duration, Field(gt=0)] = _LIMITS.read_timeout
     workers: int = Field(default=_LIMITS.workers, ge=1, le=256)
+    tasks_per_worker: int = Field(default=_LIMITS.tasks_per_worker, ge=1)
+    worker_memory: Annotated[Size, Field(ge=16 * 1024 * 1024)] = _LIMITS.worker_memory
+    task_memory: Annotated[Size, Field(ge=0)] = _LIMITS.task_memory
 
 
 class DispatchOptions(Options):

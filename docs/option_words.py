@@ -33,6 +33,10 @@ WORDS = {
     "service.limits.backlog_bytes": "bytes that may wait for a commit before 429",
     "service.limits.read_timeout": "how long a sender may take for a request",
     "service.limits.workers": "processes for Python tasks",
+    "service.limits.tasks_per_worker": "tasks after which a worker process is replaced",
+    "service.limits.worker_memory": "what a worker may keep between two tasks; with more (a leak) it is replaced",
+    "service.limits.task_memory": "what a Python task and all that it starts may use before it is killed; 0: any. "
+    "A task's own `memory` goes before it. Pages of files that are mapped do not count",
     "service.dispatch.lease": "how long a claimed run belongs to a process that does not renew it",
     "service.dispatch.grace": "how long after a lease's end another process waits before it takes over",
     "service.dispatch.runs": "runs that one process holds at once",
@@ -182,7 +186,9 @@ WORDS |= {
     "engines.python.output": "the dataset that the returned DataFrame is written to",
     "engines.python.mode": "`replace` what is there, or `append` (DuckDB only)",
     "engines.python.checks": "checks of the returned DataFrame, before it is written",
-    "engines.python.memory": "the most that the worker may have resident",
+    "engines.python.memory": "the most that the task and what it starts may use; over it they are killed, "
+    "with an error that names both figures",
+    "engines.python.events": "what the context's `events` are; write `${{ events }}`",
     "engines.command.argv": "program and arguments, a list; never a shell line",
     "engines.command.cwd": "where it runs, relative to the base folder",
     "engines.command.env": "variables for it; null takes one away",

@@ -22,11 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from pipelines.checks.spec import CheckSpec, Severity
+from pipelines.context import Context
 from pipelines.errors import DefinitionError
 from pipelines.task import Retries
 
 __all__ = [
     "CheckSpec",
+    "Context",
     "Pipeline",
     "Retries",
     "Task",

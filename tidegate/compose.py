@@ -220,6 +220,9 @@ def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:
         base=config.base,
         network_allow=config.network_allow,
         workers=config.limits.workers,
+        tasks_per_worker=config.limits.tasks_per_worker,
+        worker_memory=config.limits.worker_memory,
+        task_memory=config.limits.task_memory,
         connections=config.connections,
     )
     return {name: registry[name].build(settings) for name in registry}

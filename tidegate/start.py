@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.executor import plan_resume, plan_tasks
+from pipelines.handed_on import keepable
 from pipelines.pipeline import from_json
 from pipelines.run import Run, RunState
 from sensors.uid import RUN, new_uid
@@ -139,7 +140,8 @@ class ResumeRun:
             run_span=child_of(old.span) if old.span else new_root(),
             resumed_from=uid,
         )
-        tasks = plan_resume(from_json(definition), tx.get_tasks(uid), new.uid, lambda prefix: new_uid(prefix, now))
+        whole = from_json(definition)
+        tasks = plan_resume(whole, keepable(whole, tx.get_tasks(uid)), new.uid, lambda prefix: new_uid(prefix, now))
         tx.insert_runs([new], tasks)
         tx.put_run_keys([RunKeyState(name, new.generation, new.uid, RunState.QUEUED)])
         return new

@@ -6,10 +6,11 @@ these is an answer that says what happened, never a dead worker.
 """
 
 import os
+import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from time import time_ns
@@ -18,42 +19,35 @@ from typing import Any
 
 from pipelines.checks.evaluate import Finding, evaluate
 from pipelines.checks.spec import CheckSpec
+from pipelines.context import Context
 from pipelines.datasets.duckdb_table import write_table
 from pipelines.datasets.files import write_file
 from pipelines.datasets.target import Target, parse_target
-from pipelines.datasets.values import ValueTrouble, as_frame, keep
+from pipelines.datasets.values import ValueTrouble, as_frame, computed, keep
 from pipelines.datasets.written import Last, StaleWrite, Stamp, TargetBusy, TargetUnusable, Written
 from pipelines.errors import TaskFailed
+from pipelines.workers.calling import call
 from pipelines.workers.frames import Job
-from pipelines.workers.functions import Functions, call
+from pipelines.workers.functions import Functions
 
 PROPAGATION = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
-@dataclass(frozen=True, slots=True)
-class JobContext:
-    """What a task function gets as `context`: who it is, its parameters, and a way to write a log line."""
-
-    run: str
-    task: str
-    attempt: int
-    partition: str
-    params: Mapping[str, Any]
-    environ: Mapping[str, str]
-    log: Callable[[str], None]
-
-
-def carry_out(job: Job, functions: Functions, log: Callable[[str], None]) -> dict[str, Any]:
+def carry_out(
+    job: Job, functions: Functions, log: Callable[[str], None], asked_to_stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Run the job to its end and return its answer. Nothing that a function does raises out of here."""
     before = {name: os.environ.get(name) for name in {*PROPAGATION, *job.environ}}
     findings: list[Finding] = []
-    context = JobContext(job.run, job.task, job.attempt, job.partition, job.params, job.environ, log)
+    context = context_of(job, log, asked_to_stop)
     try:
         for name in PROPAGATION:
             os.environ.pop(name, None)
         os.environ.update(job.environ)
-        function = functions.resolve(job.function, job.base, job.sys_path)
+        function = functions.resolve(job)
         value = call(function, context, job.args, job.upstream, job.params)
+        if job.target is not None or job.checks:
+            value = computed(value)
         written = _publish(job, value, findings)
         output = keep(value, Path(job.values), _value_name(job))
     except TaskFailed as error:
@@ -67,7 +61,7 @@ def carry_out(job: Job, functions: Functions, log: Callable[[str], None]) -> dic
     except TargetUnusable as error:
         return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
     except ValueTrouble as error:
-        return _failed(str(error), "value", False, None, job, findings)
+        return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
         _print_user_part(error)
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -78,11 +72,35 @@ def carry_out(job: Job, functions: Functions, log: Callable[[str], None]) -> dic
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = old
+        shutil.rmtree(context.folder, ignore_errors=True)
     return {
         "output": output,
         "datasets": [written] if written is not None else [],
         "checks": [_told(job, finding) for finding in findings],
     }
+
+
+def context_of(job: Job, log: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> Context:
+    """Return what the function may know of its attempt."""
+    return Context(
+        run=job.run,
+        task=job.task,
+        attempt=job.attempt,
+        pipeline=job.pipeline,
+        key=job.key,
+        trigger=job.trigger,
+        partition=job.partition,
+        params=job.params,
+        event_uids=job.event_uids,
+        events=job.events,
+        environ=job.environ,
+        headers=job.headers,
+        deadline=None if job.deadline is None else datetime.fromtimestamp(job.deadline, UTC),
+        base=Path(job.base),
+        log=log,
+        asked_to_stop=asked_to_stop,
+        folder=Path(job.values, f"{_value_name(job)}.scratch"),
+    )
 
 
 def _value_name(job: Job) -> str:
