@@ -13,7 +13,7 @@ import config
 from config.alerts_section import read_alerts
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
-from config.datasets_section import read_datasets
+from config.datasets_section import check_references, read_datasets
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -108,6 +108,8 @@ def _sections(
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
     pipelines = read_pipelines(reading, engines, load)
+    datasets = read_datasets(reading, connections)
+    check_references(reading, pipelines)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
     types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}
@@ -127,7 +129,7 @@ def _sections(
         "telemetry": read_telemetry(reading),
         "alerts": read_alerts(reading),
         "connections": connections,
-        "datasets": read_datasets(reading, connections),
+        "datasets": datasets,
         "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
         "pipelines": pipelines,
         "triggers": read_triggers(reading, types, parameter_names(reading, pipelines)),

@@ -40,6 +40,12 @@ def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
+def _by_name(value: Any) -> Any:
+    """Let a list of names stand for a map of each name to itself."""
+    listed = [value] if isinstance(value, str) else value
+    return {name: name for name in listed} if isinstance(listed, list | tuple) else listed
+
+
 class RetriesOptions(Options):
     """How often and how patiently a failed attempt is repeated; `retries: 3` is short for `{attempts: 3}`."""
 
@@ -60,6 +66,11 @@ class TaskOptions(Options):
     retries: Annotated[RetriesOptions, BeforeValidator(_retries)] = RetriesOptions()
     timeout: Annotated[Duration, Field(gt=0)] = 86_400.0
     outputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    inputs: Annotated[
+        Mapping[str, str], BeforeValidator(_by_name, json_schema_input_type=Mapping[str, str] | list[str] | str)
+    ] = Field(
+        default_factory=dict, description="datasets that it reads: a list of names, or a map of its own names to them"
+    )
     tags: tuple[str, ...] = ()
 
 
@@ -253,6 +264,7 @@ def _task(
         retries=Retries(**options.retries.model_dump()),
         timeout=options.timeout,
         outputs=options.outputs,
+        inputs=options.inputs,
         tags=options.tags,
     )
 

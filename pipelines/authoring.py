@@ -23,6 +23,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from pipelines.checks.spec import CheckSpec, Severity
 from pipelines.context import Context
+from pipelines.datasets.definition import Mode
 from pipelines.errors import DefinitionError
 from pipelines.task import Retries
 
@@ -45,6 +46,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Needs = Sequence["str | Task[..., Any]"]
+Inputs = Sequence[str] | Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,9 @@ class TaskSettings:
     retries: Retries = field(default_factory=Retries)
     timeout: float = 86_400.0
     output: str | None = None
+    mode: str | None = None
+    key: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[CheckSpec, ...] = ()
     needs: "tuple[str | Task[..., Any], ...]" = ()
     upstream: str = "all_success"
@@ -104,6 +109,9 @@ def task(
     retries: int | Retries | Mapping[str, Any] = 0,
     timeout: str | float = 86_400.0,
     output: str | None = None,
+    mode: Mode | None = None,
+    key: str | Sequence[str] = (),
+    inputs: Inputs = (),
     checks: Sequence[CheckSpec] = (),
     needs: Needs = (),
     upstream: str = "all_success",
@@ -112,13 +120,16 @@ def task(
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(
+def task(  # noqa: PLR0913 - one keyword for each setting of a task
     function: Callable[..., Any] | None = None,
     /,
     *,
     retries: int | Retries | Mapping[str, Any] = 0,
     timeout: str | float = 86_400.0,
     output: str | None = None,
+    mode: Mode | None = None,
+    key: str | Sequence[str] = (),
+    inputs: Inputs = (),
     checks: Sequence[CheckSpec] = (),
     needs: Needs = (),
     upstream: str = "all_success",
@@ -128,10 +139,12 @@ def task(
     """Make a function a task; use bare (`@task`) or with settings.
 
     `retries` counts repeats after a failed attempt (or is a `Retries` with back-off and jitter). `timeout` bounds one
-    attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
-    `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
-    `all_done` or `any_success`; `on_failure="continue"` lets the run go on, and succeed, without this task.
-    Raises DefinitionError for settings that cannot be.
+    attempt: `"10m"`, or seconds. `output` is the dataset (a name of `datasets`, or a URI) that the returned table is
+    written to, after its `checks` passed; `mode` says what becomes of what is there (`replace`, `append`, `merge`,
+    `soft_delete`) and `key` by which columns rows are known again, where that differs from the dataset's entry.
+    `inputs` are datasets to read: names, or a map of parameters to them; each parameter gets a table. `needs` adds
+    tasks that must come first without handing anything over. `upstream` is `all_success`, `all_done` or `any_success`;
+    `on_failure="continue"` lets the run go on, and succeed, without this task. Raises DefinitionError for settings that cannot be.
     """
     for check in checks:
         if not isinstance(check, CheckSpec):
@@ -140,6 +153,9 @@ def task(
         retries=_retries(retries),
         timeout=_seconds(timeout),
         output=output,
+        mode=mode,
+        key=(key,) if isinstance(key, str) else tuple(key),
+        inputs=_inputs(inputs),
         checks=tuple(checks),
         needs=tuple(needs),
         upstream=upstream,
@@ -230,6 +246,16 @@ def _some(kind: str, columns: Sequence[str]) -> list[str]:
     if not columns:
         raise DefinitionError(f"{kind} checks nothing", "checks", "name at least one column")
     return list(columns)
+
+
+def _inputs(value: Inputs) -> Mapping[str, str]:
+    named = dict(value) if isinstance(value, Mapping) else {name: name for name in value}
+    for parameter in named:
+        if not parameter.isidentifier():
+            raise DefinitionError(
+                f"the input {parameter!r} can be no parameter", "inputs", 'name one: inputs={"orders": "…"}'
+            )
+    return named
 
 
 def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:

@@ -48,7 +48,11 @@ class PipelineDef:
 
 def to_json(pipeline: PipelineDef) -> str:
     """Return the definition as canonical JSON text (sorted keys)."""
-    return orjson.dumps(asdict(pipeline), option=orjson.OPT_SORT_KEYS).decode()
+    raw = asdict(pipeline)
+    for task in raw["tasks"]:
+        if not task["inputs"]:  # what is not used is not written: earlier versions' texts and names stay the same
+            del task["inputs"]
+    return orjson.dumps(raw, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def definition_hash(text: str) -> str:

@@ -24,7 +24,8 @@ class TaskDef:
     """One node. `options` belong to the engine (validated by its model); strings in them may hold `${{ … }}`.
 
     `needs` are names of tasks of the same pipeline. `upstream` is the rule over them: `all_success`, `all_done` or
-    `any_success`. `timeout` is seconds per attempt. `outputs` name datasets (URIs or configured names).
+    `any_success`. `timeout` is seconds per attempt. `outputs` name datasets (URIs or configured names);
+    `inputs` name those that are read, by the name under which a function gets them.
     """
 
     name: str
@@ -37,3 +38,4 @@ class TaskDef:
     timeout: float = 86_400.0
     outputs: Sequence[str] = ()
     tags: Sequence[str] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
