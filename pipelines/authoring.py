@@ -144,7 +144,7 @@ def task(  # noqa: PLR0913 - one keyword for each setting of a task
     `soft_delete`) and `key` by which columns rows are known again, where that differs from the dataset's entry.
     `inputs` are datasets to read: names, or a map of parameters to them; each parameter gets a table. `needs` adds
     tasks that must come first without handing anything over. `upstream` is `all_success`, `all_done` or `any_success`;
-    `on_failure="continue"` lets the run go on, and succeed, without this task. Raises DefinitionError for settings that cannot be.
+    `on_failure="continue"` lets the run go on, and succeed, without this task. Raises DefinitionError.
     """
     for check in checks:
         if not isinstance(check, CheckSpec):

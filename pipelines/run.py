@@ -188,9 +188,10 @@ class RunStep:
 class DatasetWrite:
     """What a task wrote or read: the dataset in OpenLineage naming, what was done, and what was left there.
 
-    `disposition` is how it was written (replace, append, merge, soft_delete), `partition` of which partition. `changes`
-    are those of the columns against what was there before: `added` and `removed` as [name, type], `retyped` as
-    [name, type before, type now], and `created` when there was nothing.
+    `dataset` is its configured name, if it has one. `disposition` is how it was written (replace, append, merge,
+    soft_delete), `partition` of which partition. `changes` are those of the columns against what was there before:
+    `added` and `removed` as [name, type], `retyped` as [name, type before, type now], and `created` when there was
+    nothing.
     """
 
     namespace: str
@@ -205,6 +206,7 @@ class DatasetWrite:
     disposition: str | None = None
     partition: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

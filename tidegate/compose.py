@@ -17,6 +17,7 @@ from pipelines.executor import EngineTraits
 from pipelines.hands import TASK_SCOPE, DispatchSettings, Doors, Render
 from pipelines.kind import EngineSettings
 from pipelines.ports import Engine
+from pipelines.recording import Recording
 from pipelines.references import finder, resolved
 from pipelines.registry import load_registry
 from sensors.clock import SystemClock
@@ -24,6 +25,7 @@ from sensors.uid import new_uid
 from tidegate.alerts.sender import AlertSender
 from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
+from tidegate.dataset_looks import looker
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
 from tidegate.health_watch import HealthWatch, RequestWatch
@@ -229,7 +231,9 @@ def _engines(config: ServiceConfig, clock: SystemClock, catalog: Catalog) -> Map
         connections=config.connections,
         catalog=catalog,
     )
-    return {name: registry[name].build(settings) for name in registry}
+    engines = {name: registry[name].build(settings) for name in registry}
+    look = looker(engines["python"], config.base)
+    return {name: Recording(engine, catalog, look, clock) for name, engine in engines.items()}
 
 
 def _compiler(config: ServiceConfig) -> Callable[[Mapping[str, Any]], Render]:

@@ -30,6 +30,11 @@ class Bound:
     definition: DatasetDef | None = None
     connection: Mapping[str, Any] | None = field(default=None, repr=False)
 
+    @property
+    def name(self) -> str:
+        """Return the configured name, empty for a URI."""
+        return "" if self.definition is None else self.definition.name
+
     def how(self, mode: str | None = None, key: tuple[str, ...] = ()) -> How:
         """Return how it is written: as its entry says, but for what the task says itself.
 
@@ -51,7 +56,7 @@ class Bound:
 
     def plain(self) -> dict[str, Any]:
         """Return what a worker needs to open it, as JSON values."""
-        return {"uri": self.uri, "connection": self.connection}
+        return {"uri": self.uri, "connection": self.connection, "dataset": self.name}
 
 
 class Catalog:
@@ -76,7 +81,7 @@ class Catalog:
         known = self._datasets.get(reference)
         if known is None and not is_uri(reference):
             hint = nearest(reference, sorted(self._datasets))
-            raise ValueError(f"there is no dataset {reference!r} in `datasets`; {hint}, or write a URI")
+            raise ValueError(f"there is no dataset {reference!r} in `datasets`; {hint} (or write a URI)")
         uri = reference if known is None else known.uri
         target = parse_target(uri, self._base)
         name = None if known is None else known.connection

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import duckdb
 
 WAIT: Final = 60.0  # seconds to wait for a file that another process has open
+# By another process; or by this one, which has it open in the other way or is closing it.
+_IN_USE: Final = ("lock", "different configuration", "already attached")
 _RECORDS: Final = (
     "create table if not exists {} ("
     "dataset varchar not null, run varchar not null, task varchar not null, part varchar not null,"
@@ -151,16 +153,14 @@ def _open(path: Path, write: bool, sleep: Callable[[float], None]) -> "duckdb.Du
     while True:
         try:
             return duckdb.connect(str(path), read_only=not write)
-        except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+        except duckdb.Error as error:
+            if not any(word in str(error) for word in _IN_USE):
                 raise TargetUnusable(f"{path} cannot be opened: {error}") from error
             if waited >= WAIT:
-                raise TargetBusy(f"{path} was in use by another process for {WAIT:.0f} s: {error}") from error
+                raise TargetBusy(f"{path} was in use for {WAIT:.0f} s: {error}") from error
             sleep(pause)
             waited += pause
             pause = min(pause * 1.5, 0.25)
-        except duckdb.Error as error:
-            raise TargetUnusable(f"{path} cannot be opened: {error}") from error
 
 
 class _Stream:

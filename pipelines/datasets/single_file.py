@@ -131,6 +131,7 @@ class SingleFile:
         schema = schema_of(result)
         record = ledger.record(stamp, how.mode, frame.height, schema, verdict.seq)
         data = encoded(result, "parquet", _dumped(ledger.remembered(memory, record)))
+        stamp.reached("dataset.staged")
         stamp.reached("dataset.before_publish")
         self._files.swap(self._target.path, data, tag)
         stamp.reached("dataset.published")

@@ -8,7 +8,7 @@ Names that are plain in lower case stand for Snowflake's own upper case ones, as
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
 from pipelines.datasets.connections import SnowflakeConnection, snowflake
@@ -17,6 +17,7 @@ from pipelines.datasets.sql_table import INCOMING, SqlTable
 from pipelines.datasets.target import Target
 from pipelines.datasets.written import Schema, TargetBusy, TargetUnusable
 
+WAIT: Final = 60  # seconds to wait for another writer of the dataset
 LOCKS: Final = "_tidegate_locks"
 _BOUND: Final = "_tidegate_bound"  # the rows as they were bound, before they get their types
 BATCH: Final = 4_096  # rows for one INSERT
@@ -46,10 +47,14 @@ def open_snowflake(
     database = target.place.partition("/")[2]
 
     @contextmanager
-    def connect(write: bool) -> Iterator[_SnowSession]:
+    def connect(_write: bool) -> Iterator[_SnowSession]:
         opened = _connected(reached, database, target)
+        session = _SnowSession(opened, target, database)
         try:
-            yield _SnowSession(opened, target, database)
+            yield session
+        except BaseException:
+            session.undo()
+            raise
         finally:
             opened.close()
 
@@ -102,7 +107,7 @@ class _SnowSession:
     def begin(self, dataset: str, records: str) -> None:
         locks = self.quoted(self._target.schema, LOCKS)
         self.run(
-            f"merge into {locks} as t using (select ? as dataset) as s on t.dataset = s.dataset"
+            f"merge into {locks} as t using (select ? as dataset) as s on t.dataset = s.dataset"  # noqa: S608 - quoted
             " when not matched then insert (dataset) values (s.dataset)",
             [dataset],
         )
@@ -112,6 +117,11 @@ class _SnowSession:
 
     def commit(self) -> None:
         self.run("commit")
+
+    def undo(self) -> None:
+        """Give up the transaction, if there is one: the account would keep its locks for hours."""
+        with suppress(TargetUnusable, TargetBusy):
+            self.run("rollback")
 
     def columns(self, schema: str, table: str) -> Schema | None:
         try:
@@ -127,7 +137,7 @@ class _SnowSession:
         marks = ", ".join("?" for _ in columns)
         with _told(self._target), closing(self._c.cursor()) as cursor:
             for rows in bound(frame, BATCH):
-                cursor.executemany(f"insert into {_BOUND} values ({marks})", rows)
+                cursor.executemany(f"insert into {_BOUND} values ({marks})", rows)  # noqa: S608 - marks
         typed = ", ".join(f"{typed_value(self.quoted(name), kind)} as {self.quoted(name)}" for name, kind in columns)
         self.run(f"create or replace temporary table {INCOMING} as select {typed} from {_BOUND}")  # noqa: S608 - quoted
         return columns
@@ -189,7 +199,7 @@ def _connected(reached: SnowflakeConnection, database: str, target: Target) -> A
             login_timeout=_LOGIN,
             network_timeout=_NETWORK,
             application="tidegate",
-            session_parameters={"TIMEZONE": "UTC", "QUERY_TAG": "tidegate"},
+            session_parameters={"TIMEZONE": "UTC", "QUERY_TAG": "tidegate", "LOCK_TIMEOUT": WAIT},
             **more,
         )
     except driver.errors.Error as error:

@@ -79,7 +79,8 @@ class How:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> "How":
         """Read it from plain JSON values."""
-        lists = {name: tuple(plain[name]) for name in ("key", "partition_by") if name in plain}
+        named = {name: plain[name] for name in ("key", "partition_by") if name in plain}
+        lists = {name: (one,) if isinstance(one, str) else tuple(one) for name, one in named.items()}
         return cls(**{**plain, **lists})
 
 

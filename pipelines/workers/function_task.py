@@ -98,6 +98,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         how=None if output is None else plain_how(output.how(options.mode, options.key)),
         connection=None if output is None else output.connection,
         inputs={name: _bound(reference, context, settings).plain() for name, reference in context.task.inputs.items()},
+        dataset="" if output is None else output.name,
         resumes=run.resumed_from or "",
         checks=tuple(check.model_dump() for check in options.checks),
         code=str(settings.state.absolute() / "code"),

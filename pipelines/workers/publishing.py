@@ -26,7 +26,7 @@ def read_inputs(job: Job, function: Callable[..., Any]) -> tuple[dict[str, Any],
         with closing(open_table(target, place.get("connection"))) as table:
             content = table.read()
         frames[name] = _wanted(content.frame, function, name)
-        told.append(_read(target, content))
+        told.append(_read(target, content, place.get("dataset", "")))
     return frames, told
 
 
@@ -39,7 +39,7 @@ def publish(job: Job, frame: Any, judge: Judge) -> dict[str, Any]:
     stamp = Stamp(job.run, job.fence, job.task, job.partition, job.attempt, time_ns() // 1000, job.resumes)
     with closing(open_table(target, job.connection)) as table:
         written = table.write(frame, stamp, how, judge)
-    return _write(target, written, how, job.partition)
+    return _write(target, written, how, job)
 
 
 def _target(uri: str, job: Job) -> Target:
@@ -49,10 +49,11 @@ def _target(uri: str, job: Job) -> Target:
         raise TaskFailed(str(error), "bad_options", retryable=False) from error
 
 
-def _read(target: Target, content: Content) -> dict[str, Any]:
+def _read(target: Target, content: Content, dataset: str) -> dict[str, Any]:
     return {
         "namespace": target.namespace,
         "name": target.name,
+        "dataset": dataset,
         "mode": "read",
         "rows": content.frame.height,
         "bytes": content.bytes,
@@ -61,7 +62,7 @@ def _read(target: Target, content: Content) -> dict[str, Any]:
     }
 
 
-def _write(target: Target, written: Written, how: How, partition: str) -> dict[str, Any]:
+def _write(target: Target, written: Written, how: How, job: Job) -> dict[str, Any]:
     return {
         "namespace": target.namespace,
         "name": target.name,
@@ -70,7 +71,8 @@ def _write(target: Target, written: Written, how: How, partition: str) -> dict[s
         "schema": written.schema,
         "version": written.version,
         "disposition": how.mode,
-        "partition": partition,
+        "partition": job.partition,
+        "dataset": job.dataset,
         "changes": {**written.changes.plain(), **({"created": True} if written.created else {})},
         "repeated": written.repeated,
     }

@@ -5,7 +5,7 @@ Only what a command needs is imported when it runs, so that `--help` and complet
 
 import typer
 
-from tidegate.cli import alerts, dead_letters, events, lineage, runs, sensors, service, tokens, triggers
+from tidegate.cli import alerts, datasets, dead_letters, events, lineage, runs, sensors, service, tokens, triggers
 
 app = typer.Typer(
     name="tidegate",
@@ -25,6 +25,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(runs.app, name="runs")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(tokens.app, name="tokens")
 
 
