@@ -114,7 +114,9 @@ class _DuckSession:
             if spans:  # Arrow's intervals of months, days and nanoseconds are not Polars' durations
                 inner = ", ".join(f"epoch_us({self.quoted(name)}) as {self.quoted(name)}" for name in spans)
                 relation = relation.project(f"* replace ({inner})")
-            frame = pl.DataFrame(relation)
+            # The relation's own stream leaves types behind that the library complains of when the process ends.
+            reader = getattr(relation, "to_arrow_reader", None)
+            frame = pl.DataFrame(relation if reader is None else reader())
         return frame.with_columns(pl.col(name).cast(pl.Duration("us")) for name in spans)
 
     def quoted(self, *names: str) -> str:
