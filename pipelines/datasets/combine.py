@@ -106,13 +106,13 @@ def with_empty(frame: Any, names: Sequence[str]) -> Any:
 
 
 def _upserted(old: Any, new: Any, how: How, stamp: Stamp, plan: ColumnPlan) -> Any:
-    """Return old rows updated by key, and the new ones; with `soft_delete` the missing ones are marked."""
+    """Return old rows updated by key (all that have it), and new ones; `soft_delete` marks those that are missing."""
     import polars as pl
 
     keys = list(how.key)
-    kept = [name for name in plan.absent if name not in keys]
-    if kept:  # what does not come stays as it is
-        new = new.join(old.select(*keys, *kept), on=keys, how="left")
+    kept = [name for name in plan.absent if name not in keys]  # what does not come stays as it is
+    updated = old.select(*keys, *kept).join(new, on=keys, how="inner", maintain_order="left")
+    fresh = new.join(old.select(keys), on=keys, how="anti", maintain_order="left")
     gone = old.join(new.select(keys), on=keys, how="anti", maintain_order="left")
     if how.mode == "soft_delete":
         at = pl.lit(moment(stamp.at)).cast(old.schema[how.deleted_at])
@@ -120,7 +120,7 @@ def _upserted(old: Any, new: Any, how: How, stamp: Stamp, plan: ColumnPlan) -> A
         if how.partition_by:
             missing &= _slice(gone, new, how, stamp)
         gone = gone.with_columns(pl.when(missing).then(at).otherwise(pl.col(how.deleted_at)).alias(how.deleted_at))
-    return _under(gone, new)
+    return _under(gone, updated, fresh)
 
 
 def _slice(old: Any, new: Any, how: How, stamp: Stamp) -> "pl.Expr":
@@ -146,11 +146,11 @@ def _grown(old: Any, new: Any, plan: ColumnPlan) -> tuple[Any, Any]:
     return old.with_columns(fresh), new
 
 
-def _under(old: Any, new: Any) -> Any:
-    """Return both, one under the other; columns that the new rows lack are null."""
+def _under(old: Any, *more: Any) -> Any:
+    """Return all, one under the other; columns that new rows lack are null."""
     import polars as pl
 
-    return pl.concat([old, new], how="diagonal").select(old.columns)
+    return pl.concat([old, *more], how="diagonal").select(old.columns)
 
 
 def _marked(frame: Any, how: How) -> Any:
