@@ -9,12 +9,15 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from config.problems import known_names
+from config.problems import Path, known_names
 from config.reading import Reading
 from config.service_section import Options
 from config.yaml import Scalar
 from pipelines.checks.written import Written
+from pipelines.datasets.catalog import is_uri
 from pipelines.datasets.definition import DELETED_AT, DatasetDef, Freshness, Mode, SchemaPolicy
+from pipelines.datasets.target import parse_target
+from pipelines.pipeline import PipelineDef
 from sensors.adapters.schedule_times import Cron, zone_of
 from sensors.units import Duration
 
@@ -127,7 +130,64 @@ def read_datasets(reading: Reading, connections: Mapping[str, Any]) -> dict[str,
             )
         if options is not None:
             datasets[name] = _definition(name, options)
+            _check_place(reading, datasets[name], connections)
     return datasets
+
+
+def check_references(reading: Reading, pipelines: Mapping[str, PipelineDef]) -> None:
+    """Report what tasks call datasets and is none: a name that is not configured, or a URI that is not one."""
+    known = reading.table(("datasets",))
+    for name, pipeline in pipelines.items():
+        for task in pipeline.tasks:
+            output = task.options.get("output") if task.engine in ("python", "dask") else None
+            named = {
+                "output": (output,) if isinstance(output, str) else (),
+                "outputs": () if task.outputs == (output,) else task.outputs,
+                "inputs": tuple(task.inputs.values()),
+            }
+            for key, reference in ((key, one) for key, references in named.items() for one in references):
+                place: Path = ("pipelines", name, "tasks", task.name, key)
+                where = place if reading.node(place) is not None else ("pipelines", name, key)
+                if not is_uri(reference):
+                    if reference not in known:
+                        hint = known_names(reference, known)
+                        reading.problem(where, f"there is no dataset `{reference}` in `datasets`", hint)
+                elif "${{" not in reference:
+                    try:
+                        parse_target(reference, reading.base)
+                    except ValueError as error:
+                        _tell(reading, where, error)
+
+
+def _check_place(reading: Reading, dataset: DatasetDef, connections: Mapping[str, Any]) -> None:
+    from pipelines.datasets.connections import check_connection  # models that only datasets need
+
+    path: Path = ("datasets", dataset.name)
+    try:
+        target = parse_target(dataset.uri, reading.base)
+    except ValueError as error:
+        _tell(reading, (*path, "uri"), error)
+        return
+    if dataset.connection is not None and dataset.connection not in connections:
+        return
+    connection = connections.get(dataset.connection or "")
+    try:
+        check_connection(target, dataset.connection, connection)
+    except ValueError as error:
+        _tell(reading, (*path, "connection" if connection is not None else "uri"), error)
+    one_file = target.format in ("csv", "json", "jsonl") and not target.folder
+    if one_file and (dataset.mode != "replace" or dataset.partition_by):
+        reading.problem(
+            path,
+            f"a {target.format} file can only be replaced as a whole",
+            "name a folder (a slash at the end of the URI), a Parquet file, or a database",
+            key=True,
+        )
+
+
+def _tell(reading: Reading, path: Path, error: ValueError) -> None:
+    message, _, remedy = str(error).partition("; ")
+    reading.problem(path, message, remedy)
 
 
 def _definition(name: str, options: DatasetOptions) -> DatasetDef:

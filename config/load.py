@@ -14,7 +14,7 @@ from config.alerts_section import read_alerts
 from config.checks_section import settle_checks
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
-from config.datasets_section import read_datasets
+from config.datasets_section import check_references, read_datasets
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -128,6 +128,7 @@ def _sections(
     datasets = read_datasets(reading, connections)
     pools = read_pools(reading)
     pipelines = settle_checks(reading, read_pipelines(reading, engines, load, pools), datasets)
+    check_references(reading, pipelines)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
     types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}

@@ -53,6 +53,12 @@ def _place(value: str) -> str:
         raise ValueError(f"{error}; {error.hint}") from error
 
 
+def _by_name(value: Any) -> Any:
+    """Let a list of names stand for a map of each name to itself."""
+    listed = [value] if isinstance(value, str) else value
+    return {name: name for name in listed} if isinstance(listed, list | tuple) else listed
+
+
 class RetriesOptions(Options):
     """How often and how patiently a failed attempt is repeated; `retries: 3` is short for `{attempts: 3}`."""
 
@@ -97,6 +103,11 @@ class TaskOptions(Options):
         default=None, description="the time of all attempts and the waits between them together"
     )
     outputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    inputs: Annotated[
+        Mapping[str, str], BeforeValidator(_by_name, json_schema_input_type=Mapping[str, str] | list[str] | str)
+    ] = Field(
+        default_factory=dict, description="datasets that it reads: a list of names, or a map of its own names to them"
+    )
     tags: tuple[str, ...] = ()
 
 
@@ -340,6 +351,7 @@ def _task(
         retries=Retries(**options.retries.model_dump()),
         timeout=options.timeout,
         outputs=options.outputs,
+        inputs=options.inputs,
         tags=options.tags,
         when=options.when,
         partitions=options.partitions,

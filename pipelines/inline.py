@@ -26,7 +26,7 @@ from pipelines.run import DatasetWrite
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options
-from pipelines.workers.job import answer_to, context_of, finish
+from pipelines.workers.job import answer_to, context_of, finish, inputs_of
 from pipelines.workers.pool import Outcome
 
 
@@ -80,11 +80,12 @@ class InlineEngine:
             job = replace(job, target=None)
         findings: list[Finding] = []
         try:
-            value = await self._value(job, context, stub)
+            read: list[dict[str, Any]] = []
+            value = await self._value(job, context, stub, read)
             self.values[context.task.name] = value
-            answer = finish(job, value, findings, find_function)
+            answer = finish(job, value, findings, find_function, read)
             if target is not None and job.target is None and stub is None:
-                answer["datasets"] = [self._would_write(target, value, job)]
+                answer["datasets"] = [*read, self._would_write(target, value, job)]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way
             self.errors[context.task.name] = error
             answer = answer_to(error, job, findings, lambda line: context.log("stderr", line))
@@ -96,14 +97,16 @@ class InlineEngine:
     async def close(self) -> None:
         """Nothing to stop."""
 
-    async def _value(self, job: Job, context: TaskContext, stub: Stub | None) -> Any:
+    async def _value(self, job: Job, context: TaskContext, stub: Stub | None, read: list[dict[str, Any]]) -> Any:
         if stub is not None:
             if isinstance(stub.value, BaseException):
                 raise stub.value
             return stub.value
         function = find_function(job.function)
         known = context_of(job, lambda text: context.log("log", str(text)), lambda: False)
-        positional, named = bound(function, known, job.args, job.upstream, job.params)
+        frames, told = inputs_of(job, function)
+        read += told
+        positional, named = bound(function, known, {**job.args, **frames}, job.upstream, job.params)
         with _printed(context.log):
             value = function(*positional, **named)
             if inspect.isawaitable(value):

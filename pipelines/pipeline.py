@@ -63,7 +63,7 @@ def to_json(pipeline: PipelineDef) -> str:
 
 
 _LATER_PIPELINE = ("timeout",)
-_LATER_TASK = MappingProxyType(
+_LATER_TASK: Mapping[str, Any] = MappingProxyType(
     {
         "when": None,
         "partitions": None,
@@ -74,6 +74,7 @@ _LATER_TASK = MappingProxyType(
         "retry_on": (),
         "never_retry_on": (),
         "timeout_all": None,
+        "inputs": {},
     }
 )
 _SEQUENCES = ("needs", "outputs", "tags", "pools", "retry_on", "never_retry_on")

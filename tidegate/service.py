@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from config.model import ServiceConfig
+from pipelines.datasets.catalog import Catalog
 from pipelines.dispatcher import Dispatcher
 from pipelines.ports import Engine
 from pipelines.run import Run
@@ -71,6 +72,7 @@ class Parts:
     runs: StoreRuns
     dispatcher: Dispatcher
     engines: Mapping[str, Engine]
+    catalog: Catalog
     fleet: Fleet
     timers: Timers
     sensor_watch: SensorWatch
@@ -188,6 +190,7 @@ class Service:
         change = parts.fleet.build(config)
         await parts.reloads.record(config)
         former = self._config.triggers
+        parts.catalog.update(config.datasets, config.connections)
         lifted = parts.rules.swap(rules)
         self._config = config
         self._show_shapes()

@@ -1,17 +1,19 @@
-"""Names of datasets that others write: a URI that we know becomes its OpenLineage name, anything else keeps its own."""
+"""Names of datasets that others write: one that is configured, or a URI, becomes its OpenLineage name."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from pipelines.datasets.target import parse_target
+from pipelines.datasets.catalog import Catalog
 
 
-def namer(base: Path, namespace: str) -> Callable[[str], tuple[str, str]]:
-    """Return what gives (namespace, name) of a dataset as configured; `namespace` is for names that are no URI."""
+def namer(catalog: Catalog, namespace: str) -> Callable[[str], tuple[str, str]]:
+    """Return what gives (namespace, name) of a dataset as it is referred to.
+
+    What is neither configured nor a URI that can be written keeps its own name; `namespace` is where it lives.
+    """
 
     def name(dataset: str) -> tuple[str, str]:
         try:
-            target = parse_target(dataset, base)
+            target = catalog.bind(dataset).target
         except ValueError:
             return namespace, dataset
         return target.namespace, target.name

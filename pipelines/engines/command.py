@@ -164,7 +164,7 @@ class CommandEngine:
             except TaskFailed as failure:
                 end = failure
             at = settings.clock.now()
-            return with_reports(end, await folder.end(), context, at, namer(settings.base, settings.service))
+            return with_reports(end, await folder.end(), context, at, namer(settings.catalog, settings.service))
         finally:
             await folder.close()
 

@@ -196,7 +196,7 @@ class KubernetesEngine:
                 said = f"the job succeeded, but {error}; see `output`"
                 end = TaskFailed(said, "bad_output", retryable=False)
         if followed.inbox is not None:
-            name = namer(self._settings.base, self._settings.service)
+            name = namer(self._settings.catalog, self._settings.service)
             return with_reports(end, followed.inbox, context, self._settings.clock.now(), name)
         if isinstance(end, TaskFailed):
             raise end

@@ -18,7 +18,7 @@ from pipelines.errors import TaskFailed, TaskTimedOut
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.functions import Functions, folders_of
-from pipelines.workers.job import Resolve, answer_to, context_of, finish
+from pipelines.workers.job import Resolve, answer_to, context_of, finish, inputs_of
 from pipelines.workers.loop_watch import LoopWatch
 from pipelines.workers.pool import Log, Outcome
 
@@ -48,10 +48,12 @@ class LoopCalls:
                     retryable=False,
                 )
             context = context_of(job, lambda text: log("log", str(text)), stopping.is_set)
-            positional, named = await asyncio.to_thread(bound, function, context, job.args, job.upstream, job.params)
+            frames, read = await asyncio.to_thread(inputs_of, job, function)
+            given = {**job.args, **frames}
+            positional, named = await asyncio.to_thread(bound, function, context, given, job.upstream, job.params)
             value = await self._call(function(*positional, **named), job, log, seconds, stopping)
             resolve = self._resolver(job)
-            answer = await asyncio.to_thread(finish, job, value, findings, resolve)
+            answer = await asyncio.to_thread(finish, job, value, findings, resolve, read)
         except (asyncio.CancelledError, TaskTimedOut):
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way

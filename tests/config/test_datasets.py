@@ -10,7 +10,7 @@ from pipelines.datasets.definition import DatasetDef, Freshness
 from tests.config.kinds import no_pipelines, real_kinds
 
 FULL = """
-connections: {wh: {kind: snowflake, account: org}}
+connections: {wh: {kind: snowflake, account: org, user: u, token: "${env:T:-x}"}}
 datasets:
   daily:
     uri: snowflake://org/analytics.public.daily

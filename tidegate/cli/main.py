@@ -8,6 +8,7 @@ import typer
 from tidegate.cli import (
     alerts,
     checks,
+    datasets,
     dead_letters,
     events,
     explaining,
@@ -40,6 +41,7 @@ app.add_typer(replays.app, name="replays")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)
 checks.register(app)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(tokens.app, name="tokens")
 
 

@@ -53,7 +53,7 @@ CREATE TABLE dataset_writes (
 	rows BIGINT, 
 	bytes BIGINT, 
 	schema TEXT, 
-	version TEXT, 
+	version TEXT, dataset TEXT, disposition TEXT, partition TEXT, changes TEXT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_dataset_writes_name ON dataset_writes (namespace, name, seq);
@@ -68,7 +68,7 @@ CREATE TABLE datasets (
 	rows BIGINT, 
 	bytes BIGINT, 
 	schema TEXT, 
-	version TEXT, 
+	version TEXT, dataset TEXT, disposition TEXT, partition TEXT, changes TEXT, 
 	PRIMARY KEY (namespace, name)
 )
  WITHOUT ROWID
