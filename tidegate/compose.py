@@ -35,10 +35,12 @@ from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
+from tidegate.replays.desk import ReplayDesk
 from tidegate.replays.step import StepReplay
 from tidegate.replays.worker import Holding, Replays
 from tidegate.retention import KIND as RETENTION
 from tidegate.retention import handler as retention_handler
+from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
@@ -166,6 +168,7 @@ async def _compose(
     holding = Holding(holder, dispatch.lease + dispatch.grace if store.name == "postgresql" else 0.0)
     step = StepReplay(rules, holder, fail_point, tracing.mint_root)
     replays = Replays(store, rules, step, holding, clock, aftermath, pressure.reason)
+    desk = ReplayDesk(store, clock, replays.wake)
     alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
     aftermath.alert = alerts.wake
     parts = Parts(
@@ -188,6 +191,15 @@ async def _compose(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
         replays=replays,
+        replay_desk=desk,
+        letters=LetterDesk(
+            store,
+            ingest,
+            desk,
+            lambda sensor, uid, letter: fleet.retry(sensor, service.config, uid, letter),
+            fleet.poll,
+            aftermath,
+        ),
         alerts=alerts,
         watch=watch,
         paused=paused_triggers,

@@ -37,6 +37,7 @@ from tidegate.refusals import Refusals
 from tidegate.replays.desk import ReplayDesk
 from tidegate.replays.worker import Replays
 from tidegate.retention import ArmRetention
+from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
@@ -77,6 +78,8 @@ class Parts:
     clock: Clock
     releases: Releases
     replays: Replays
+    replay_desk: ReplayDesk
+    letters: LetterDesk
     alerts: AlertSender
     watch: HealthWatch
     paused: Mapping[str, Paused]  # triggers that operators paused
@@ -97,7 +100,6 @@ class Service:
         self._loops: list[asyncio.Task[None]] = []  # what goes on for ever, until it is cancelled
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun()
-        self._replay_desk = ReplayDesk(parts.store, parts.clock, parts.replays.wake)
         self._paused = dict(parts.paused)
         self._pauses = Pauses(parts.store, parts.clock, parts.settings, self._apply_pause)
 
@@ -241,7 +243,12 @@ class Service:
     @property
     def replays(self) -> ReplayDesk:
         """Where replays are asked for."""
-        return self._replay_desk
+        return self._parts.replay_desk
+
+    @property
+    def letters(self) -> LetterDesk:
+        """Where dead letters are tried again."""
+        return self._parts.letters
 
     @property
     def draining(self) -> bool:

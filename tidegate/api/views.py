@@ -223,4 +223,6 @@ def _letter(row: Row) -> dict[str, Any]:
         "position": row["position"],
         "content_type": row["content_type"],
         "event": row["event_uid"],
+        "retried_at": maybe(row["retried_at"]),
+        "became": row["became"] or None,
     }

@@ -57,7 +57,7 @@ def want(tx: Tx, rules: Rules, replay: Replay, page: Page, room: int, tally: Tal
     begun = read_position(replay.position)
     wants = Wants(position=begun)
     desk = _Firings(tx, rules, replay, tally) if replay.spec.as_was else _Judging(tx, rules, replay, tally)
-    desk.read(page.causes, begun.within)
+    desk.read(page.causes)
     for cause in page.causes:
         first = cause.uid != begun.within
         if first:
@@ -88,7 +88,7 @@ class _Desk:
         self._done: set[Item] = set()
         self.readable: set[str] = set()  # events that could be judged
 
-    def read(self, causes: Sequence[Cause], within: str) -> None:
+    def read(self, causes: Sequence[Cause]) -> None:
         """Read what the causes name, all at once."""
         raise NotImplementedError
 
@@ -117,14 +117,13 @@ class _Desk:
 class _Judging(_Desk):
     """By today's rules."""
 
-    def read(self, causes: Sequence[Cause], within: str) -> None:
+    def read(self, causes: Sequence[Cause]) -> None:
         uids = [cause.uid for cause in causes]
         self._events: Mapping[str, StoredEvent] = self._tx.get_events(uids)
         self._before = self._tx.fired_by_events(uids)
         fired = [run.trigger_event for runs in self._before.values() for run in runs if run.trigger_event is not None]
         self._items = self._tx.fired_items(fired) if fired else {}
-        if within:
-            self._done |= self._tx.replayed(self._replay.uid, [within])
+        self._done |= self._tx.replayed(self._replay.uid, uids)
 
     def look(self, cause: Cause, *, first: bool) -> list[Wanted]:
         stored = self._events.get(cause.uid)
@@ -152,6 +151,7 @@ class _Judging(_Desk):
                 if first:
                     self._tally.add(outcome, event.uid, reason, trigger=trigger.name, item=wish.item)
                 continue
+            self._done.add(item)
             origin = self._origin(event.uid, trigger, wish, alone=alone[trigger.name, rule.pipeline] == 1)
             yield Wanted(item, self._intent(event, trigger, wish, origin), origin)
 
@@ -195,7 +195,7 @@ class _Judging(_Desk):
 class _Firings(_Desk):
     """As it was."""
 
-    def read(self, causes: Sequence[Cause], within: str) -> None:
+    def read(self, causes: Sequence[Cause]) -> None:
         uids = [cause.uid for cause in causes]
         self._selected = frozenset(self._spec.events)
         self._of: dict[str, Sequence[str]] = {}  # cause -> trigger events

@@ -61,7 +61,7 @@ def _recent(reader: Reader) -> tuple[list[tuple[RunRow, EventRow | None]], bool]
     for row in reader.runs(limit=_RECENT)[0]:
         events = reader.events_of_run(row["uid"], 1)
         found.append((run_row(row), event_without_row(events[0]) if events else None))
-    return found, bool(reader.dead_letters(limit=1)[0])
+    return found, bool(reader.dead_letters(limit=1, retried=False)[0])
 
 
 @router.get("/console/runs/{uid}")
