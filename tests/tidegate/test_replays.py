@@ -264,6 +264,16 @@ async def test_an_event_that_cannot_be_read_is_an_error(works: OpenWorks) -> Non
     assert replay.counts == {"looked": 2, "error": 1, "started": 1}
 
 
+async def test_an_event_that_is_dead_for_one_trigger_is_dead_for_all(works: OpenWorks) -> None:
+    """Asked by a trigger that would not read it, an event that others cannot read starts nothing, as when it came."""
+    house = await works(make_config([make_trigger("reads", when="event.data.a == 1"), make_trigger("blind")]))
+    stored = await house.put(make_event("bad", data=b"{", content_type="application/json"))
+    replay = await Replaying(house).run(events=[stored.receipts[0].uid], trigger="blind")
+
+    assert replay.counts == {"looked": 1, "error": 1}
+    assert await house.all_runs() == []
+
+
 async def test_a_dry_run_starts_nothing(works: OpenWorks) -> None:
     """A dry run counts what would start and what would not, with samples, and leaves nothing behind but its row."""
     house = await works(_config(when='event.id != "0001"'))

@@ -114,7 +114,7 @@ class StepReplay:
             state=ReplayState.SUCCEEDED if wants.done else ReplayState.RUNNING,
             position=wants.position.text(),
             counts=tally.counts,
-            samples=tally.samples,
+            samples=tuple(tally.samples),
             next_at=_next(replay, len(wants.runs), now),
             holder="" if wants.done else ask.holder,
             lease_until=0 if wants.done else now + ask.lease,

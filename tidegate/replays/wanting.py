@@ -131,13 +131,20 @@ class _Judging(_Desk):
             if first:
                 self._tally.add("gone", cause.uid, _GONE)
             return []
-        judged = judge_again(self._rules.rules, stored.event, self._rules.paused, self._spec.trigger)
+        judged = self._judged(stored)
         if judged.readable:
             self.readable.add(cause.uid)
         if first:
             for refused in judged.refused:
                 self._tally.add(refused.outcome, cause.uid, refused.reason, trigger=refused.trigger, item=refused.item)
         return list(self._wanted(stored.event, judged, first=first))
+
+    def _judged(self, stored: StoredEvent) -> Judged:
+        """Judge an event. One that was dead is asked of all: if it still is for any trigger, it is for none."""
+        rules, event, paused, only = self._rules.rules, stored.event, self._rules.paused, self._spec.trigger
+        if only is not None and stored.state == "dead" and not (whole := judge_again(rules, event, paused)).readable:
+            return whole
+        return judge_again(rules, event, paused, only)
 
     def _wanted(self, event: Event, judged: Judged, *, first: bool) -> Iterable[Wanted]:
         alone = _counted((trigger.name, wish.run.rule.pipeline) for trigger, wish in judged.wishes)

@@ -257,7 +257,7 @@ def _replay(row: Sequence[Any]) -> Replay:
         state=ReplayState(row[4]),
         position=row[5],
         counts=orjson.loads(row[6]),
-        samples=orjson.loads(row[7]),
+        samples=tuple(orjson.loads(row[7])),
         next_at=row[8],
         holder=row[9],
         lease_until=row[10],
