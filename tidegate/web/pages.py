@@ -6,6 +6,7 @@ from typing import Any
 
 from tidegate.api.models import EventDetail, EventRow, SensorRow, TriggerRow
 from tidegate.api.models_alerts import AlertView
+from tidegate.api.models_replays import ReplayRow
 from tidegate.api.models_runs import Lineage, LogPage, RunDetail, RunRow
 from tidegate.lineage_tree import grow
 from tidegate.web.html import Html, tag, text
@@ -22,8 +23,9 @@ def overview(
     dead_letters: bool,
     now: int,
     alerts: Sequence[AlertView] = (),
+    replays: Sequence[ReplayRow] = (),
 ) -> Html:
-    """Build the first page: sensors, triggers, recent runs with their causing event, and what people were told."""
+    """Build the first page: sensors, triggers, recent runs with their cause, replays, and what people were told."""
     return tag("div")(
         tag("h2")("Sensors"),
         table(
@@ -73,7 +75,28 @@ def overview(
         tag("p", cls="error")("There are dead letters: ", tag("code")("tidegate dead-letters"), " shows them.")
         if dead_letters
         else Html(),
+        _replays(replays, now) if replays else Html(),
         _alerts(alerts, now) if alerts else Html(),
+    )
+
+
+def _replays(replays: Sequence[ReplayRow], now: int) -> Html:
+    return tag("div")(
+        tag("h2")("Replays"),
+        table(
+            ("Replay", "State", "Came to", "Why", "Asked"),
+            [
+                (
+                    tight(tag("span", cls="mono")(replay.uid)),
+                    tag("td", cls="tight")(state(replay.state), " (dry run)" if replay.asked.dry_run else ""),
+                    counts(replay.counts),
+                    text(_short(replay.reason)),
+                    tight(when(replay.created_at, now)),
+                )
+                for replay in replays
+            ],
+            "",
+        ),
     )
 
 
