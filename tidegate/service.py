@@ -135,6 +135,7 @@ class Service:
         """Stop softly within about `patience` seconds, then for good."""
         self._draining = True
         parts = self._parts
+        parts.replays.stop()
         await _ended("sensors", parts.fleet.stop(min(10.0, patience)))
         await _ended("health", parts.watch.stop())
         await _ended("dispatcher", parts.dispatcher.stop(patience))
@@ -148,7 +149,6 @@ class Service:
     async def _end_loops(self) -> None:
         """End what runs beside the work: timers, replays, sweeping, releases of held events."""
         self._parts.timers.stop()
-        self._parts.replays.stop()
         for task in self._loops:
             task.cancel()
         await self._parts.releases.stop()

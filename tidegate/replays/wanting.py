@@ -58,10 +58,16 @@ def want(tx: Tx, rules: Rules, replay: Replay, page: Page, room: int, tally: Tal
     wants = Wants(position=begun)
     desk = _Firings(tx, rules, replay, tally) if replay.spec.as_was else _Judging(tx, rules, replay, tally)
     desk.read(page.causes)
+    letters = [cause.letter for cause in page.causes if cause.letter]
+    waiting = tx.open_letters(letters) if letters else frozenset()
     for cause in page.causes:
         first = cause.uid != begun.within
         if first:
             tally.look()
+        if cause.letter and cause.letter not in waiting:
+            tally.add("dealt_with", cause.uid, f"dead letter {cause.letter} was dealt with, or dropped, meanwhile")
+            wants.position = Position(cause.place)
+            continue
         found = desk.look(cause, first=first)
         if len(found) > room - len(wants.runs):
             wants.runs += found[: room - len(wants.runs)]
@@ -221,8 +227,12 @@ class _Firings(_Desk):
 
     def look(self, cause: Cause, *, first: bool) -> list[Wanted]:
         found = []
-        fired = list(self._of.get(cause.uid, ()))
-        self.readable.add(cause.uid)
+        only = self._spec.trigger
+        fired = [
+            uid
+            for uid in self._of.get(cause.uid, ())
+            if only is None or uid not in self._fired or self._fired[uid][0].trigger == only
+        ]
         for uid in fired:
             if uid in self._fired:
                 found += self._repeat(cause.uid, *self._fired[uid], first=first)
@@ -236,14 +246,15 @@ class _Firings(_Desk):
         if cause.uid not in self._known:
             self._tally.add("gone", cause.uid, _GONE)
         elif not fired and cause.uid not in self._forgotten:
-            self._tally.add("not_fired", cause.uid, "as it was, no trigger fired on it")
+            who = "no trigger" if only is None else f"trigger {only} never"
+            self._tally.add("not_fired", cause.uid, f"as it was, {who} fired on it")
         return found
 
     def _repeat(self, cause: str, fired: TriggerEvent, run: Run, *, first: bool) -> list[Wanted]:
         """Return the run that repeats a trigger event: one, however many of its causes are named."""
         spec = self._spec
         item = (fired.uid, fired.trigger, 0, -1)
-        if item in self._done or spec.trigger not in (None, fired.trigger):
+        if item in self._done:
             return []
         late = self._replay.created_at if spec.until is None else spec.until
         if whole_firings(spec) and not (spec.since or 0) <= fired.at < late:
