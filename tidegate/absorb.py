@@ -233,7 +233,7 @@ def _write_runs(sheet: Sheet, admitted: Admitted) -> None:
     for start in admitted.starts:
         pipeline = rules.pipelines[start.pipeline]
         definitions[pipeline.hash] = pipeline.text
-        run = _new_run(start, pipeline.hash, rules.config_hash, sheet.now, sheet.mint_root)
+        run = new_run(start, pipeline.hash, rules.config_hash, sheet.now, sheet.mint_root)
         runs.append(run)
         tasks.extend(plan_tasks(pipeline.definition, run.uid, sheet.uid))
     if runs:
@@ -251,7 +251,7 @@ def _write_runs(sheet: Sheet, admitted: Admitted) -> None:
     sheet.fail_point("ingest.runs")
 
 
-def _new_run(start: RunStart, definition: str, config_hash: str, now: int, mint_root: MintRoot) -> Run:
+def new_run(start: RunStart, definition: str, config_hash: str, now: int, mint_root: MintRoot) -> Run:
     """Build the queued run of one start. The RUN span's context is minted here so that a restart keeps it."""
     cause = start.trigger_event
     single = len(cause.events) == 1 and cause.span is not None

@@ -45,10 +45,12 @@ from tidegate.probes import Probes
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.reloading import Reloads
+from tidegate.replays.desk import ReplayDesk
 from tidegate.replays.step import StepReplay
 from tidegate.replays.worker import Holding, Replays
 from tidegate.retention import KIND as RETENTION
 from tidegate.retention import handler as retention_handler
+from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
@@ -184,6 +186,7 @@ async def _compose(
     holding = Holding(holder, dispatch.lease + dispatch.grace if store.name == "postgresql" else 0.0)
     step = StepReplay(rules, holder, fail_point, tracing.mint_root)
     replays = Replays(store, rules, step, holding, clock, aftermath, pressure.reason)
+    desk = ReplayDesk(store, clock, replays.wake)
     alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
     aftermath.alert = alerts.wake
     parts = Parts(
@@ -208,6 +211,15 @@ async def _compose(
         ),
         replays=replays,
         reloads=Reloads(store, rules, SettleKeys(rules, holder, own), clock, holder, aftermath),
+        replay_desk=desk,
+        letters=LetterDesk(
+            store,
+            ingest,
+            desk,
+            lambda sensor, uid, letter: fleet.retry(sensor, service.config, uid, letter),
+            fleet.poll,
+            aftermath,
+        ),
         alerts=alerts,
         probes=Probes(store, rules, config.base, lambda: service.config.connections, aftermath),
         watch=watch,

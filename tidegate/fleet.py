@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from config.model import SensorEntry, ServiceConfig
 from sensors.audit import AuditBusy, AuditReport, NotAuditable
-from sensors.batch import Batch
+from sensors.batch import Batch, DeadLetter
 from sensors.clock import Clock
 from sensors.event import Event
 from sensors.from_start import NothingKnown, started_at
@@ -26,6 +26,7 @@ from sensors.notice_hub import NoticeHub
 from sensors.peeking import NotPeekable, peek
 from sensors.ports import Inbox
 from sensors.push import PushGate
+from sensors.retrying import NotRetryable, Retryable
 from sensors.runner import NoPressure, Pressure, RunnerPorts, SensorRunner
 from sensors.sensor import PushSensor, Sensor
 from tidegate.api.endpoints import Endpoint
@@ -318,6 +319,18 @@ class Fleet:
         finally:
             self._peeking.discard(name)
         return [event for event in batch.events if event.time is None or event.time >= since]
+
+    async def retry(self, name: str, config: ServiceConfig, uid: str, letter: DeadLetter) -> Batch:
+        """Read once more what a dead letter kept, by an instance of its own that is let go afterwards; nothing moves.
+
+        KeyError for an unknown name. Raises NotRetryable, Refused, and what the sensor raises when it needs its source.
+        """
+        ports = self._ports
+        sensor = self._build(name, config.sensors[name], config)
+        if not isinstance(sensor, Retryable):
+            raise NotRetryable(f"sensors of kind {config.sensors[name].kind.name} cannot read again what letters keep")
+        cursors = await ports.inbox.cursors(name)
+        return await sensor.retry(uid, letter, cursors, StoreLookup(ports.store, name), ports.clock.now())
 
     def health(self) -> Mapping[str, Mapping[str, Any]]:
         """Return every sensor's health as plain data."""

@@ -43,6 +43,7 @@ from tidegate.reloading import Reloads
 from tidegate.replays.desk import ReplayDesk
 from tidegate.replays.worker import Replays
 from tidegate.retention import ArmRetention
+from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
@@ -85,6 +86,8 @@ class Parts:
     releases: Releases
     replays: Replays
     reloads: Reloads
+    replay_desk: ReplayDesk
+    letters: LetterDesk
     alerts: AlertSender
     probes: Probes
     watch: HealthWatch
@@ -106,7 +109,6 @@ class Service:
         self._loops: list[asyncio.Task[None]] = []  # what goes on for ever, until it is cancelled
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
         self._resume_run = ResumeRun(parts.rules)
-        self._replay_desk = ReplayDesk(parts.store, parts.clock, parts.replays.wake)
         self._paused = dict(parts.paused)
         self._pauses = Pauses(parts.store, parts.clock, parts.settings, self._apply_pause)
 
@@ -145,6 +147,7 @@ class Service:
         """Stop softly within about `patience` seconds, then for good."""
         self._draining = True
         parts = self._parts
+        parts.replays.stop()
         await _ended("sensors", parts.fleet.stop(min(10.0, patience)))
         await _ended("health", parts.watch.stop())
         await _ended("dispatcher", parts.dispatcher.stop(patience))
@@ -159,7 +162,6 @@ class Service:
     async def _end_loops(self) -> None:
         """End what runs beside the work: timers, replays, sweeping, releases of held events."""
         self._parts.timers.stop()
-        self._parts.replays.stop()
         for task in self._loops:
             task.cancel()
         await self._parts.releases.stop()
@@ -265,7 +267,12 @@ class Service:
     @property
     def replays(self) -> ReplayDesk:
         """Where replays are asked for."""
-        return self._replay_desk
+        return self._parts.replay_desk
+
+    @property
+    def letters(self) -> LetterDesk:
+        """Where dead letters are tried again."""
+        return self._parts.letters
 
     @property
     def draining(self) -> bool:

@@ -137,7 +137,7 @@ class ResumeRun:
         state = tx.lock_run_keys([name])[name]
         if old.lane:  # whoever merges into what waits in the lane sees the new run or keeps us waiting
             tx.lock_lanes([LaneName(old.pipeline, old.lane)])
-        if state.last_run != uid:
+        if state.generation and state.last_run != uid:  # a key that names a trigger event has no row until now
             return UnknownRun(f"run {uid} was followed by {state.last_run}; resume that one")
         definition = tx.get_definition(old.definition)
         if definition is None:

@@ -23,8 +23,9 @@ TOMBSTONE = "tombstone"
 _SUBJECT = 1024  # characters of a key that may be a subject
 _NUL = b"\\u0000"
 _KEY_KEPT = 4096
+INCARNATION = "incarnation"
 # Attributes that a producer's headers and extensions cannot set: they say what the record is.
-_OURS = frozenset({"topic", "partition", "offset", "key", "key_encoding", "ceid", TOMBSTONE})
+OURS = frozenset({"topic", "partition", "offset", "key", "key_encoding", "ceid", TOMBSTONE})
 
 
 class Raw(Protocol):
@@ -67,7 +68,7 @@ class _Asked:
     def get(self, name: str) -> str | None:
         """Return one attribute as the event would have it."""
         if (
-            name not in _OURS
+            name not in OURS
             and name != CUT
             and not any(header.lower() == name for header, _ in self._shown.raw.headers)
         ):
@@ -196,6 +197,7 @@ class RecordReader:
         self._policy = HeaderPolicy(headers)
         self._shown = _Shown(self)
         self._shown_cloud = _ShownCloud(self)
+        self._incarnation = 0  # of the log that is being read
 
     def source(self, topic: str) -> str:
         """Return the event source of a topic: its OpenLineage namespace and name."""
@@ -203,6 +205,7 @@ class RecordReader:
 
     def read(self, records: Iterable[Raw], incarnation: int, sieve: Sieve, now: int, into: Harvest) -> None:
         """Read the records of one partition, in order. `now` is UTC microseconds."""
+        self._incarnation = incarnation
         if self._decoder is None:
             self._read_clouds(records, incarnation, sieve, now, into)
             return
@@ -296,11 +299,11 @@ class RecordReader:
             named: dict[str, list[str]] = {}
             for name, value in raw.headers:
                 lower = name.lower()
-                if lower not in _OURS and (cloud is None or not lower.startswith("ce_")):
+                if lower not in OURS and (cloud is None or not lower.startswith("ce_")):
                     named.setdefault(lower, []).append(_readable(value or b""))
             kept = self._policy.attributes(named)
         if cloud is not None:
-            kept.update({name: text for name, text in cloud.envelope.extensions.items() if name not in _OURS})
+            kept.update({name: text for name, text in cloud.envelope.extensions.items() if name not in OURS})
             kept["ceid"] = cloud.envelope.id
         if raw.key is not None:
             text = _text(raw.key)
@@ -324,9 +327,15 @@ class RecordReader:
                 place_of(raw),
                 (raw.value or b"")[: self._max],
                 self._decoder.content_type if self._decoder is not None else None,
-                attributes=self.attributes(raw),
+                attributes=self._told_of(raw),
             )
         )
+
+    def _told_of(self, raw: Raw) -> Mapping[str, str]:
+        """Return what a letter says of its record: with the incarnation of a log that was made anew."""
+        incarnation = self._incarnation
+        kept = self.attributes(raw)
+        return {**kept, INCARNATION: str(incarnation)} if incarnation else kept
 
 
 def record_id(raw: Raw, incarnation: int) -> str:

@@ -28,7 +28,8 @@ from sensors.adapters.kafka_positions import fingerprint
 from sensors.adapters.kafka_records import Harvest, RecordReader, time_of
 from sensors.adapters.kafka_registry import Schemas
 from sensors.adapters.kafka_retracing import Retracing
-from sensors.batch import Batch, Cursor, merged
+from sensors.adapters.kafka_retry import kept_record, record_again
+from sensors.batch import Batch, Cursor, DeadLetter, merged
 from sensors.clock import Clock
 from sensors.errors import NotConnected, SensorError
 from sensors.health import ShardLag
@@ -174,6 +175,19 @@ class KafkaSensor:
             await stop(consumer)
             if self._schemas is not None:
                 await self._schemas.close()
+
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Read a record that was refused once more; see `sensors.retrying.Retryable`."""
+        record, incarnation = kept_record(letter, self._options.max_record)
+        if self._schemas is not None:
+            try:
+                await self._schemas.prepare([record])
+            finally:
+                await self._schemas.close()
+        harvest = record_again(self._reader, record, incarnation, at)
+        return Batch(events=harvest.events, dead_letters=harvest.letters, dedup_for=_REMEMBERED)
 
     # -- what else can be asked ---------------------------------------------------------------------------------------
     def lag(self) -> float | None:

@@ -22,6 +22,7 @@ from sensors.adapters.object_queue import Incoming, QueueReader
 from sensors.adapters.object_scope import ObjectScope
 from sensors.adapters.objects import Listed, ObjectSource
 from sensors.adapters.position import Position, ScanOptions, take_up
+from sensors.adapters.refusing import look_again
 from sensors.adapters.together import at_once
 from sensors.audit import AuditReport
 from sensors.batch import Batch, Cursor, DeadLetter
@@ -141,6 +142,12 @@ class ObjectSensor:
         steps = replace(self._steps, after=None, refuse=None)
         quiet = ObjectSensor(self._scope, replace(self._doors, queue=None), steps)
         return await peek_by_reading(quiet, cursors, lookup, limit, self._clock)
+
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Have a refused object judged anew; see `sensors.retrying.Retryable`."""
+        return await look_again(letter, lookup)
 
     @property
     def looking(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sensors.adapters.queue_message import FAILED, TOO_LARGE, UNDECODABLE, UNSTORABLE, Poison, QueueMessage
+from sensors.adapters.queue_message import FAILED, FOREIGN, TOO_LARGE, UNDECODABLE, UNSTORABLE, Poison, QueueMessage
 from sensors.adapters.queue_options import QueueOptions
 from sensors.batch import DeadLetter
 from sensors.cloudevents import Envelope, decode_attributes, decode_structured
@@ -19,6 +19,7 @@ from sensors.errors import Refused
 from sensors.event import Event, parse_data, storable_text
 from sensors.headers import safe_text
 from sensors.kind import SensorContext
+from sensors.retrying import NotRetryable
 from sensors.uid import EVENT, new_uid
 from sensors.w3c import parse_traceparent
 
@@ -89,6 +90,25 @@ class MessageReader:
             return self._event(message, _content(self._format, message), at)
         except _Unreadable as error:
             return Read(_letter(message, error.poison), self.remember)
+
+    def again(self, uid: str, letter: DeadLetter, at: int) -> Read:
+        """Read the message of the letter `uid` once more. Raises NotRetryable for what was not kept whole.
+
+        Its id is the one that the queue gave it where the letter has it, else it is named by the letter.
+        """
+        if len(letter.payload) >= MOST_KEPT:
+            raise NotRetryable(f"of the message only the first {MOST_KEPT} bytes were kept; send it again")
+        if letter.reason == FOREIGN:
+            raise NotRetryable("the message came in an envelope that cannot be taken off; send it again")
+        message = QueueMessage(
+            body=letter.payload,
+            position=letter.position,
+            id=letter.attributes.get("message_id") or uid,
+            attributes=letter.attributes,
+            content_type=letter.content_type,
+            subject=letter.attributes.get("routing_key"),
+        )
+        return self.read(message, at)
 
     def _event(self, message: QueueMessage, content: _Content, at: int) -> Read:
         envelope = content.envelope

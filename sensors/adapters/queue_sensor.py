@@ -101,6 +101,12 @@ class QueueSensor:
         self._asked = False
         return self._take()
 
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Read a message that was refused once more; see `sensors.retrying.Retryable`."""
+        return batch_of([self._reader.again(uid, letter, at)])
+
     async def peek(self, cursors: Mapping[str, Cursor], lookup: Lookup, limit: int) -> Batch:
         """Show what reads would bring next."""
         shown = [self._read(raw).read for raw in await self._queue.peek(limit)]

@@ -108,6 +108,12 @@ class RabbitSensor:
                 return Batch()
             await self._alarm.wait(None)
 
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Read a message that was refused once more; see `sensors.retrying.Retryable`."""
+        return batch_of([self._reader.again(uid, letter, at)])
+
     async def peek(self, cursors: Mapping[str, Cursor], lookup: Lookup, limit: int) -> Batch:
         """Show what reads would bring next; the messages go back to their places, marked as redelivered."""
         link = self._make_link(lambda _: None, lambda _: None)

@@ -1,8 +1,9 @@
-"""What becomes of a change whose content was inspected: an event with what was read, or a dead letter. Pure.
+"""What becomes of a change whose content was inspected: an event with what was read, or a dead letter.
 
 The memory of an object notes that it was refused, and whether an earlier version of it was ever told. So a refused
 object is not judged again until it changes; the first version that is accepted is `created` for all who listen, however
-often it was overwritten meanwhile; and nobody is told of the deletion of what nobody was told of.
+often it was overwritten meanwhile; and nobody is told of the deletion of what nobody was told of. An operator may have
+a refused object judged again although it has not changed: `expect` has, or it was repaired beside our sight.
 """
 
 import json
@@ -13,11 +14,14 @@ from typing import Any, Final
 import orjson
 
 from sensors.adapters.object_steps import Inspected
-from sensors.batch import DeadLetter, SeenObject
+from sensors.batch import Batch, DeadLetter, SeenObject
 from sensors.event import Event
-from sensors.listing import Change, D, What
+from sensors.listing import PRESENT, Change, D, What, object_id
+from sensors.ports import Lookup
+from sensors.retrying import NotRetryable
 
 REASON: Final = "refused"
+UNREADABLE: Final = "unreadable"
 _FIELD: Final = "refused"
 _UNTOLD: Final = "untold"
 _TOLD: Final = "told"
@@ -80,6 +84,26 @@ def letter_of(event: Event, found: Inspected) -> DeadLetter:
         content_type="application/json",
         attributes={"type": event.type, "id": event.id},
     )
+
+
+async def look_again(letter: DeadLetter, lookup: Lookup) -> Batch:
+    """Return what has an object judged anew at the next look: its version is not the one that is remembered any more.
+
+    Raises NotRetryable where that would lead to nothing.
+    """
+    if letter.reason not in (REASON, UNREADABLE):
+        raise NotRetryable("nothing of it can be read again; rename or replace the object, and drop the letter")
+    id_ = letter.attributes.get("id", "")
+    key = id_.rpartition("#")[0].rpartition("@")[0] if id_ else letter.position
+    seen = (await lookup.seen([key])).get(key)
+    if seen is None or seen.state != PRESENT:
+        raise NotRetryable(f"{key} is not there any more (it may have been moved on refusal); put it there again")
+    if id_ and object_id(seen) != id_:
+        raise NotRetryable(f"{key} has another version by now, which was judged by itself; drop the letter")
+    if id_ and not is_refused(seen):
+        raise NotRetryable(f"{key} is being looked at again already")
+    before, plus, _ = seen.token.rpartition("+")
+    return Batch(seen=(replace(seen, token=f"{before}{plus}0"),))
 
 
 def _data(event: Event) -> Mapping[str, Any]:

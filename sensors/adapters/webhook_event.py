@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from hmac import compare_digest
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from sensors.adapters.webhook_options import SECRET
 from sensors.batch import Batch, DeadLetter
@@ -16,8 +16,11 @@ from sensors.sensor import Request
 from sensors.w3c import one_traceparent, parse_traceparent, parse_tracestate
 
 MAX_ID: Final = 1024  # bytes; an index of PostgreSQL takes 2,700
+EXPRESSION_FAILED: Final = "expression_failed"
 _MAX_QUERY: Final = 8192
 _MAX_PARAMETER: Final = 1024
+_QUERY: Final = "query."
+_MATCH: Final = "match."  # begins the names, in a dead letter, of what the path captured
 
 
 class OursFailed(Exception):
@@ -109,13 +112,49 @@ def trace_of(request: Request, envelope: Envelope | None) -> tuple[str | None, s
     return None, None
 
 
-def unjudged(request: Request, content_type: str | None, error: Exception) -> Batch:
-    """Return the batch of a delivery on which an expression of ours failed: a dead letter, so that it is not lost."""
+def unjudged(
+    request: Request,
+    content_type: str | None,
+    error: Exception,
+    attributes: Mapping[str, str] = EMPTY,
+    match: Mapping[str, str] = EMPTY,
+) -> Batch:
+    """Return the batch of a delivery on which an expression of ours failed: a dead letter, so that it is not lost.
+
+    It keeps what an event would say of the delivery, so that it can be read again.
+    """
     letter = DeadLetter(
-        "expression_failed",
+        EXPRESSION_FAILED,
         safe_text(f"{type(error).__name__}: {error}" if not isinstance(error, OursFailed) else str(error))[:2000],
         request.path,
         request.body,
         content_type,
+        attributes={**attributes, **{f"{_MATCH}{name}": text for name, text in match.items()}},
     )
     return Batch(dead_letters=(letter,))
+
+
+def delivery_of(letter: DeadLetter, at: int) -> tuple[Request, Mapping[str, str]]:
+    """Return the delivery that a letter kept, as it was after its verification, and what its path had captured."""
+    headers: dict[str, list[str]] = {}
+    query: list[tuple[str, str]] = []
+    match: dict[str, str] = {}
+    for name, text in letter.attributes.items():
+        if name.startswith(_MATCH):
+            match[name.removeprefix(_MATCH)] = text
+        elif name.startswith(_QUERY):
+            query.append((name.removeprefix(_QUERY), text))
+        elif name != "content-encoding":  # the body was decoded before it was kept
+            headers[name] = [text]
+    if letter.content_type is not None:
+        headers["content-type"] = [letter.content_type]
+    request = Request(
+        method="POST",
+        path=letter.position,
+        query=urlencode(query),
+        headers=headers,
+        body=letter.payload,
+        client="",
+        received_at=at,
+    )
+    return request, match

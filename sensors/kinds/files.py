@@ -27,10 +27,11 @@ from sensors.adapters.notices import MakeWatcher, Notices
 from sensors.adapters.offloop import OffLoop
 from sensors.adapters.position import Position, take_up
 from sensors.adapters.quarantine import Quarantine
+from sensors.adapters.refusing import look_again
 from sensors.adapters.tree import Checked, RootChanged, Rules, Tree
 from sensors.adapters.tree_audit import Horizon, TreeAudit
 from sensors.audit import AuditReport
-from sensors.batch import Batch, Cursor
+from sensors.batch import Batch, Cursor, DeadLetter
 from sensors.errors import NotConnected
 from sensors.kind import Emits, SensorContext, SensorKind, SensorOptions
 from sensors.listing import What
@@ -182,6 +183,12 @@ class Files:
             expect = expect.model_copy(update={"on_violation": ViolationOptions()})
         options = self._options.model_copy(update={"create": False, "expect": expect})
         return await peek_by_reading(Files(options, self._context), cursors, lookup, limit, self._clock)
+
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Have a refused file judged anew; see `sensors.retrying.Retryable`."""
+        return await look_again(letter, lookup)
 
     # -- what to do next ----------------------------------------------------------------------------------------------
     def _has_work(self) -> bool:

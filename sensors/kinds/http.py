@@ -23,10 +23,11 @@ from sensors.adapters.http_judge import Waits, judge
 from sensors.adapters.http_paging import pager_maker
 from sensors.adapters.http_poll import SHAPE, SHARD, Astray, Ended, Plan, Poll
 from sensors.adapters.http_position import Position, take_up
+from sensors.adapters.http_retry import item_again
 from sensors.adapters.item_expect import Expectation
 from sensors.adapters.item_memory import gone
 from sensors.adapters.rate_limits import least_interval
-from sensors.batch import Batch, Cursor
+from sensors.batch import Batch, Cursor, DeadLetter
 from sensors.errors import BackOff, NotConnected
 from sensors.hosts import Hosts, Outgoing
 from sensors.kind import Emits, SensorContext, SensorKind
@@ -133,6 +134,12 @@ class HttpApi:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Judge an item that was refused, or had no identity, by today's options; see `sensors.retrying.Retryable`."""
+        return item_again(self._plan, letter, at)
 
     def poll(self) -> None:
         """Ask now; a host that is to be left alone still is."""

@@ -21,9 +21,11 @@ from sensors.adapters.codings import undone
 from sensors.adapters.grid_door import grid_handshake, read_grid
 from sensors.adapters.permission import permission
 from sensors.adapters.webhook_event import (
+    EXPRESSION_FAILED,
     MAX_ID,
     add_query,
     captured,
+    delivery_of,
     evaluated_id,
     evaluated_text,
     id_of,
@@ -34,13 +36,15 @@ from sensors.adapters.webhook_event import (
     unjudged,
 )
 from sensors.adapters.webhook_options import REMEMBER, AnswerOptions, WebhookOptions
-from sensors.batch import Batch, Reply
+from sensors.batch import Batch, Cursor, DeadLetter, Reply
 from sensors.cloudevents import Envelope, decode_batch, decode_binary, decode_structured
 from sensors.content import Media, MediaTypes, parse_json
 from sensors.errors import Refused
 from sensors.event import Event
 from sensors.headers import HeaderPolicy
 from sensors.kind import Emits, SensorContext, SensorKind
+from sensors.ports import Lookup
+from sensors.retrying import NotRetryable
 from sensors.sensor import PushSensor, Request
 from sensors.uid import EVENT, new_uid
 from sensors.verifiers.model import Live
@@ -99,6 +103,19 @@ class Webhook:
         headers = request.headers
         if (coding := headers.get("content-encoding")) is not None:
             request = replace(request, body=undone(request.body, coding, self._options.encodings, self._max_decoded))
+        return self._read(request, match)
+
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Read a delivery once more on which an expression failed; see `sensors.retrying.Retryable`. Raises Refused."""
+        if letter.reason != EXPRESSION_FAILED:
+            raise NotRetryable("the letter holds no delivery as it came; let the sender deliver it again")
+        return self._read(*delivery_of(letter, at))
+
+    def _read(self, request: Request, match: Mapping[str, str]) -> Batch:
+        """Read a request that was verified. Raises Refused."""
+        headers = request.headers
         content_type = values[0] if (values := headers.get("content-type")) else None
         media = self._media.of(content_type)
         body = request.body
@@ -159,7 +176,9 @@ class Webhook:
             except Exception as error:
                 if isinstance(error, Refused):
                     raise
-                return unjudged(request, media.text, error)  # whatever our expression raises, the delivery is kept
+                return unjudged(
+                    request, media.text, error, attributes, match
+                )  # whatever our expression raises, the delivery is kept
             if number and provider[0] is not None:
                 event = replace(event, id=id_of(f"{event.id} {number}"))
             events.append(event)
@@ -255,6 +274,12 @@ class LiveWebhook:
         batch = await self._webhook.receive(request)
         await self._live.confirm(request)
         return batch
+
+    async def retry(
+        self, uid: str, letter: DeadLetter, cursors: Mapping[str, Cursor], lookup: Lookup, at: int
+    ) -> Batch:
+        """Read a delivery once more; see `Webhook.retry`."""
+        return await self._webhook.retry(uid, letter, cursors, lookup, at)
 
     def answer(self, receipts: Sequence[tuple[str, bool]]) -> bytes | None:
         """Return None: the standard answer fits."""

@@ -160,3 +160,17 @@ async def test_pages_of_runs(house: FakeHouse, client: httpx.AsyncClient) -> Non
             break
 
     assert sorted(found) == sorted(uids)
+
+
+async def test_the_console_shows_replays(house: FakeHouse, client: httpx.AsyncClient) -> None:
+    """The overview tells of replays, and a run's page of the replay and the run that it replays."""
+    uid = await house.receive("a.csv")
+    before = (await client.get("/")).text
+    replay = (await _start(client, events=[uid])).json()["uid"]
+    await _finish(house)
+    overview = (await client.get("/")).text
+    (run,) = (await client.get(f"/api/v1/replays/{replay}/runs")).json()["items"]
+    page = (await client.get(f"/console/runs/{run['run']}")).text
+
+    assert "Replays" not in before
+    assert (replay in overview, replay in page, run["origin"] in page) == (True, True, True)

@@ -28,6 +28,7 @@ from tidegate.refusals import Refusals
 from tidegate.replays.desk import ReplayDesk
 from tidegate.replays.step import StepReplay
 from tidegate.replays.worker import Holding, Replays
+from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
@@ -132,10 +133,19 @@ class FakeHouse:
         self._start_run, self._resume_run, cancel = StartRun(self.rules), ResumeRun(), Cancel(own)
         traits = {name: EngineTraits(survives=False, dedupes=False) for name in ("python", "http")}
         self.runs = StoreRuns(store, Claim(self.rules, lambda: traits, own), Advance(own), cancel, _ignore)
-        self.inbox = StoreInbox(store, Ingest(self.rules, "test"), _ignore)
+        ingest = Ingest(self.rules, "test")
+        self.inbox = StoreInbox(store, ingest, _ignore)
         self.replays = ReplayDesk(store, SystemClock(), lambda: None)
+        self.read_again: dict[str, Batch | Exception] = {}  # sensor -> what comes of its letters
+        self.letters = LetterDesk(store, ingest, self.replays, self._read_again, self.polled.append, _ignore)
         step = StepReplay(self.rules, "test", pass_by, new_root)
         self.replay_worker = Replays(store, self.rules, step, Holding("test", 0.0), SystemClock(), _ignore, lambda: "")
+
+    async def _read_again(self, sensor: str, uid: str, letter: DeadLetter) -> Batch:
+        found = self.read_again[sensor]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:
         answer = await self.real_store.submit(self._start_run, ask)

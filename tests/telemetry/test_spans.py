@@ -164,6 +164,28 @@ def test_a_run_of_several_events_starts_its_own_trace(receiver: OtlpReceiver) ->
     assert receiver.named("RUN orders").links == (f"{5:016x}", *both)
 
 
+def test_a_replayed_run_is_a_root_and_leads_to_what_it_replays(receiver: OtlpReceiver) -> None:
+    """RUN and evaluation of a replay are roots; the creation context links to the event and to the run before."""
+    uid = stored_event(1, context(2)).event.uid
+    own, runs_own = "d" * 32, "e" * 32
+    facts = Facts(
+        decisions=[decision([uid], context(4, own), trigger_event="trg_1")],
+        trigger_events=[trigger_event([uid], context(5, own))],
+        runs=[run([uid], context(5, own), context(6, runs_own))],
+        known={uid: context(2)},
+        replays={"trg_1": context(9)},
+    )
+    with opened(receiver.url) as (tracing, instruments):
+        project(facts, tracing, instruments, NOW + 15_000, facts.known)
+        PipelineObserver(tracing, instruments, FixedClock()).run_ended(facts.runs[0], RunState.SUCCEEDED)
+        assert tracing.flush(5)
+
+    receiver.wait(lambda here: len(here.spans) == 3)
+    assert receiver.tree() == {"evaluate pushed": None, "trigger orders": "evaluate pushed", "RUN orders": None}
+    assert receiver.named("trigger orders").links == (f"{2:016x}", f"{9:016x}")
+    assert receiver.named("RUN orders").links == (f"{5:016x}",)
+
+
 def test_a_restart_continues_where_the_rows_say(receiver: OtlpReceiver) -> None:
     """What another process recorded after a restart hangs below what the first one exported."""
     causing = run(["evt_1"], context(4), context(5))

@@ -47,8 +47,18 @@ async def _found(replaying: Replaying, uid: str) -> list[tuple[str, str, int, in
     return sorted((note["cause"], note["trigger"], note["rule"], note["item"]) for note in notes)
 
 
-@EVERYWHERE
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    ("url", "point"),
+    [
+        *(("sqlite", point) for point in POINTS),
+        ("memory", "replay.moved"),
+        *(
+            pytest.param("postgresql", point, marks=[pytest.mark.postgres, pytest.mark.integration])
+            for point in ("replay.started", "store.before_commit")
+        ),
+    ],
+    indirect=["url"],
+)
 async def test_a_step_that_dies_is_all_or_nothing(works: OpenWorks, point: str) -> None:
     """Whatever fails within a step, nothing of it is left, and after a restart every item has exactly one run."""
     house = await works(_config())
@@ -181,7 +191,7 @@ async def test_what_fails_again_and_again_fails_the_replay(works: OpenWorks) -> 
     assert replay.reason == "5 steps in a row failed: failed at replay.started"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), rate=st.sampled_from([None, 20.0, 75.0, 1000.0]), as_was=st.booleans())
 async def test_any_interruption_leaves_each_item_once(seed: int, rate: float | None, as_was: bool) -> None:
     """Over random deaths, restarts, changes of hands and waits, every item has one run, and the counts are exact."""

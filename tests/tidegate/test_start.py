@@ -154,6 +154,23 @@ async def test_only_the_last_generation_can_be_resumed(works: OpenWorks) -> None
     assert isinstance(await house.resume(old), UnknownRun)
 
 
+@EVERYWHERE
+async def test_a_run_without_a_key_can_be_resumed(works: OpenWorks) -> None:
+    """A run whose rule names no key, of which no key row was made, is resumed like any other, once per failure."""
+    house = await works(make_config([make_trigger()]))
+    await house.put(make_event("a"))
+    (first,) = await house.work(RunState.FAILED)
+    second = await house.resume(first)
+    again = await house.resume(first)
+    assert isinstance(second, Run)
+    await house.work(RunState.FAILED)
+    third = await house.resume(second.uid)
+
+    assert isinstance(third, Run)
+    assert isinstance(again, UnknownRun)
+    assert [row["generation"] for row in await house.all_runs()] == [1, 2, 3]
+
+
 async def test_a_resumed_run_counts_for_its_triggers_key(works: OpenWorks) -> None:
     """After a resume has succeeded, an event with the same key is a duplicate of it."""
     house = await works(make_config([make_trigger(repeat=Repeat.RETRY_FAILED, run={"key": "event.subject"})]))

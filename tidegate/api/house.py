@@ -15,6 +15,7 @@ from sensors.event import Event
 from tidegate.alerts.sender import Tried
 from tidegate.refusals import Refusals
 from tidegate.replays.desk import ReplayDesk
+from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce
 from tidegate.start import StartAsk
 from tidegate.store.alert_records import Undelivered
@@ -54,6 +55,11 @@ class House(Protocol):
     @property
     def replays(self) -> ReplayDesk:
         """Where replays are asked for."""
+        ...
+
+    @property
+    def letters(self) -> LetterDesk:
+        """Where dead letters are tried again."""
         ...
 
     async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:

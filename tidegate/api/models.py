@@ -120,6 +120,8 @@ class DeadLetterRow(Model):
     position: str
     content_type: str | None
     event: str | None
+    retried_at: Moment | None = Field(description="When it was tried again with success; null while it waits.")
+    became: str | None = Field(description="The event or the replay that came of it.")
 
 
 class DeadLetterPage(Paged):

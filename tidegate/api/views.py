@@ -179,4 +179,6 @@ def _letter(row: Row) -> dict[str, Any]:
         "position": row["position"],
         "content_type": row["content_type"],
         "event": row["event_uid"],
+        "retried_at": maybe(row["retried_at"]),
+        "became": row["became"] or None,
     }

@@ -26,6 +26,8 @@ def named_by(reader: Reader, spec: ReplaySpec, letters: Sequence[str]) -> Replay
         row = reader.dead_letter(uid)
         if row is None:
             raise NoEvent(f"there is no dead letter {uid}")
+        if row["retried_at"] is not None:
+            raise NoEvent(f"dead letter {uid} was dealt with already; replay its event {row['event_uid']} instead")
         if row["event_uid"] is None or row["reason"] != UNJUDGED:
             raise NoEvent(f"dead letter {uid} is no event that could be judged; `dead-letters retry` takes it in again")
         events.append(row["event_uid"])

@@ -48,8 +48,8 @@ def select(reader: Reader, replay: Replay, sensors: Sequence[str], limit: int = 
     spec, after = replay.spec, read_position(replay.position).after
     if spec.events:
         return _named(spec, after, limit)
-    since = spec.since or 0
-    until = replay.created_at if spec.until is None else spec.until
+    since = max(0, spec.since or 0)
+    until = max(0, replay.created_at if spec.until is None else spec.until)
     if spec.as_was:
         return _fired(reader, spec, after, since, until, limit)
     place = (since, "") if after is None else (after[0], after[1])

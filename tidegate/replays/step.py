@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipelines.executor import plan_tasks
-from pipelines.run import Run, RunState, TaskRun
+from pipelines.run import Run, TaskRun
 from sensors.uid import TRIGGER_EVENT
-from tidegate.absorb import Facts, MintRoot, Sheet
+from tidegate.absorb import Facts, MintRoot, Sheet, new_run
 from tidegate.failpoints import FailPoint
 from tidegate.replays.position import Position, read_position
 from tidegate.replays.selecting import PAGE, Page
 from tidegate.replays.tally import Tally
 from tidegate.replays.wanting import Wanted, Wants, want
-from tidegate.rules import Rules, RulesInForce
+from tidegate.rules import RulesInForce
 from tidegate.store.replay_records import Replay, ReplayedRun, ReplayState
 from tidegate.store.tx import Tx
 from triggers.decision import Decision
@@ -114,7 +114,7 @@ class StepReplay:
             state=ReplayState.SUCCEEDED if wants.done else ReplayState.RUNNING,
             position=wants.position.text(),
             counts=tally.counts,
-            samples=tally.samples,
+            samples=tuple(tally.samples),
             next_at=_next(replay, len(wants.runs), now),
             holder="" if wants.done else ask.holder,
             lease_until=0 if wants.done else now + ask.lease,
@@ -230,7 +230,8 @@ class _Starting:
         runs: list[Run] = []
         tasks: list[TaskRun] = []
         for start in starts:
-            run = _run(start, sheet.rules, sheet)
+            run = new_run(start, rules.pipelines[start.pipeline].hash, rules.config_hash, sheet.now, sheet.mint_root)
+            run = replace(run, run_span=sheet.mint_root())  # the root of a trace, however many events caused it
             runs.append(run)
             tasks.extend(plan_tasks(rules.pipelines[start.pipeline].definition, run.uid, sheet.uid))
         used = {start.pipeline for start in starts}
@@ -248,28 +249,3 @@ def _as_then(start: RunStart, one: Wanted) -> RunStart:
     if one.fired is None:
         return start
     return replace(start, trigger_event=replace(start.trigger_event, config_hash=one.fired.config_hash))
-
-
-def _run(start: RunStart, rules: Rules, sheet: Sheet) -> Run:
-    """Build the queued run of one start, with a RUN span that is the root of its own trace."""
-    cause = start.trigger_event
-    return Run(
-        uid=start.run_uid,
-        pipeline=start.pipeline,
-        definition=rules.pipelines[start.pipeline].hash,
-        state=RunState.QUEUED,
-        key=start.key,
-        key_scope=start.scope,
-        created_at=sheet.now,
-        generation=start.generation,
-        trigger=cause.trigger,
-        trigger_event=cause.uid,
-        params=cause.params,
-        partition=cause.partition,
-        lane=cause.lane,
-        depth=start.depth,
-        span=cause.span,
-        run_span=sheet.mint_root(),
-        config_hash=rules.config_hash,
-        events=cause.events,
-    )

@@ -3,7 +3,7 @@
 The words: `looked` causes were looked at; `started` runs were started (would be, in a dry run); the others say why
 there was no run: `filtered`, `error`, `paused`, `pattern`, `unmatched` (see `triggers.again`), `other_partition`,
 `gone` (the event is past its retention), `not_fired` (as it was, it fired nothing), `forgotten` (it fired, but what it
-was started with is past its retention).
+was started with is past its retention), `dealt_with` (the dead letter that named it is not waiting any more).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ OUTCOMES = (
     "gone",
     "not_fired",
     "forgotten",
+    "dealt_with",
 )
 SAMPLES = 5  # of each outcome
 _TEXT = 400

@@ -57,11 +57,17 @@ def want(tx: Tx, rules: Rules, replay: Replay, page: Page, room: int, tally: Tal
     begun = read_position(replay.position)
     wants = Wants(position=begun)
     desk = _Firings(tx, rules, replay, tally) if replay.spec.as_was else _Judging(tx, rules, replay, tally)
-    desk.read(page.causes, begun.within)
+    desk.read(page.causes)
+    letters = [cause.letter for cause in page.causes if cause.letter]
+    waiting = tx.open_letters(letters) if letters else frozenset()
     for cause in page.causes:
         first = cause.uid != begun.within
         if first:
             tally.look()
+        if cause.letter and cause.letter not in waiting:
+            tally.add("dealt_with", cause.uid, f"dead letter {cause.letter} was dealt with, or dropped, meanwhile")
+            wants.position = Position(cause.place)
+            continue
         found = desk.look(cause, first=first)
         if len(found) > room - len(wants.runs):
             wants.runs += found[: room - len(wants.runs)]
@@ -88,7 +94,7 @@ class _Desk:
         self._done: set[Item] = set()
         self.readable: set[str] = set()  # events that could be judged
 
-    def read(self, causes: Sequence[Cause], within: str) -> None:
+    def read(self, causes: Sequence[Cause]) -> None:
         """Read what the causes name, all at once."""
         raise NotImplementedError
 
@@ -117,14 +123,13 @@ class _Desk:
 class _Judging(_Desk):
     """By today's rules."""
 
-    def read(self, causes: Sequence[Cause], within: str) -> None:
+    def read(self, causes: Sequence[Cause]) -> None:
         uids = [cause.uid for cause in causes]
         self._events: Mapping[str, StoredEvent] = self._tx.get_events(uids)
         self._before = self._tx.fired_by_events(uids)
         fired = [run.trigger_event for runs in self._before.values() for run in runs if run.trigger_event is not None]
         self._items = self._tx.fired_items(fired) if fired else {}
-        if within:
-            self._done |= self._tx.replayed(self._replay.uid, [within])
+        self._done |= self._tx.replayed(self._replay.uid, uids)
 
     def look(self, cause: Cause, *, first: bool) -> list[Wanted]:
         stored = self._events.get(cause.uid)
@@ -132,13 +137,20 @@ class _Judging(_Desk):
             if first:
                 self._tally.add("gone", cause.uid, _GONE)
             return []
-        judged = judge_again(self._rules.rules, stored.event, self._rules.paused, self._spec.trigger)
+        judged = self._judged(stored)
         if judged.readable:
             self.readable.add(cause.uid)
         if first:
             for refused in judged.refused:
                 self._tally.add(refused.outcome, cause.uid, refused.reason, trigger=refused.trigger, item=refused.item)
         return list(self._wanted(stored.event, judged, first=first))
+
+    def _judged(self, stored: StoredEvent) -> Judged:
+        """Judge an event. One that was dead is asked of all: if it still is for any trigger, it is for none."""
+        rules, event, paused, only = self._rules.rules, stored.event, self._rules.paused, self._spec.trigger
+        if only is not None and stored.state == "dead" and not (whole := judge_again(rules, event, paused)).readable:
+            return whole
+        return judge_again(rules, event, paused, only)
 
     def _wanted(self, event: Event, judged: Judged, *, first: bool) -> Iterable[Wanted]:
         alone = _counted((trigger.name, wish.run.rule.pipeline) for trigger, wish in judged.wishes)
@@ -152,6 +164,7 @@ class _Judging(_Desk):
                 if first:
                     self._tally.add(outcome, event.uid, reason, trigger=trigger.name, item=wish.item)
                 continue
+            self._done.add(item)
             origin = self._origin(event.uid, trigger, wish, alone=alone[trigger.name, rule.pipeline] == 1)
             yield Wanted(item, self._intent(event, trigger, wish, origin), origin)
 
@@ -195,7 +208,7 @@ class _Judging(_Desk):
 class _Firings(_Desk):
     """As it was."""
 
-    def read(self, causes: Sequence[Cause], within: str) -> None:
+    def read(self, causes: Sequence[Cause]) -> None:
         uids = [cause.uid for cause in causes]
         self._selected = frozenset(self._spec.events)
         self._of: dict[str, Sequence[str]] = {}  # cause -> trigger events
@@ -214,8 +227,12 @@ class _Firings(_Desk):
 
     def look(self, cause: Cause, *, first: bool) -> list[Wanted]:
         found = []
-        fired = list(self._of.get(cause.uid, ()))
-        self.readable.add(cause.uid)
+        only = self._spec.trigger
+        fired = [
+            uid
+            for uid in self._of.get(cause.uid, ())
+            if only is None or uid not in self._fired or self._fired[uid][0].trigger == only
+        ]
         for uid in fired:
             if uid in self._fired:
                 found += self._repeat(cause.uid, *self._fired[uid], first=first)
@@ -229,14 +246,15 @@ class _Firings(_Desk):
         if cause.uid not in self._known:
             self._tally.add("gone", cause.uid, _GONE)
         elif not fired and cause.uid not in self._forgotten:
-            self._tally.add("not_fired", cause.uid, "as it was, no trigger fired on it")
+            who = "no trigger" if only is None else f"trigger {only} never"
+            self._tally.add("not_fired", cause.uid, f"as it was, {who} fired on it")
         return found
 
     def _repeat(self, cause: str, fired: TriggerEvent, run: Run, *, first: bool) -> list[Wanted]:
         """Return the run that repeats a trigger event: one, however many of its causes are named."""
         spec = self._spec
         item = (fired.uid, fired.trigger, 0, -1)
-        if item in self._done or spec.trigger not in (None, fired.trigger):
+        if item in self._done:
             return []
         late = self._replay.created_at if spec.until is None else spec.until
         if whole_firings(spec) and not (spec.since or 0) <= fired.at < late:

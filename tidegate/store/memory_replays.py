@@ -77,6 +77,9 @@ class ReplaysMemory:
             if row.trigger_event is not None and row.trigger_event in trigger_events
         }
 
+    def open_letters(self, uids: Sequence[str]) -> AbstractSet[str]:
+        return {uid for uid in uids if uid in self.state.dead_letters and uid not in self.state.retried}
+
     def mark_letters(self, letters: Mapping[str, str]) -> int:
         known = [uid for uid in letters if uid in self.state.dead_letters]
         for uid in known:

@@ -54,6 +54,10 @@ class ReplayTx(Protocol):
         """Return the (rule, item) by which trigger events fired, of those whose decision is still kept."""
         ...
 
+    def open_letters(self, uids: Sequence[str]) -> AbstractSet[str]:
+        """Lock dead letters; return those that are kept and that nothing came of yet."""
+        ...
+
     def mark_letters(self, letters: Mapping[str, str]) -> int:
         """Note of dead letters that were tried again what came of them (a uid); return how many there were."""
         ...

@@ -3,7 +3,7 @@
 Plain frozen data. Moments are UTC microseconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -64,7 +64,7 @@ class Replay:
     state: ReplayState = ReplayState.QUEUED
     position: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
-    samples: Sequence[Mapping[str, Any]] = ()
+    samples: tuple[Mapping[str, Any], ...] = ()
     next_at: int = 0
     holder: str = ""
     lease_until: int = 0

@@ -121,6 +121,12 @@ class ReplaysSql:
         )
         return {row[0]: (from_json(row[2]).get("rule", 0), -1 if row[1] is None else row[1]) for row in rows}
 
+    def open_letters(self, uids: Sequence[str]) -> AbstractSet[str]:
+        wanted = sorted(set(uids))
+        kept = self._s.select("SELECT uid FROM dead_letters WHERE uid = ANY(?) ORDER BY uid FOR UPDATE", wanted)
+        done = self._s.select("SELECT letter FROM retried_letters WHERE letter = ANY(?)", wanted)
+        return {row[0] for row in kept} - {row[0] for row in done}
+
     def mark_letters(self, letters: Mapping[str, str]) -> int:
         kept = self._s.select("SELECT uid FROM dead_letters WHERE uid = ANY(?) FOR UPDATE", sorted(letters))
         now = self._s.now()
@@ -251,7 +257,7 @@ def _replay(row: Sequence[Any]) -> Replay:
         state=ReplayState(row[4]),
         position=row[5],
         counts=orjson.loads(row[6]),
-        samples=orjson.loads(row[7]),
+        samples=tuple(orjson.loads(row[7])),
         next_at=row[8],
         holder=row[9],
         lease_until=row[10],

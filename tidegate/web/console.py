@@ -27,6 +27,7 @@ from tidegate.api.sensors_api import sensor_rows
 from tidegate.api.triggers_api import trigger_rows
 from tidegate.api.views import event_without_row
 from tidegate.api.views_alerts import alert_row
+from tidegate.api.views_replays import replay_row
 from tidegate.api.views_runs import run_row
 from tidegate.store.reader import Reader
 from tidegate.web.data_pages import dataset_page
@@ -36,6 +37,7 @@ from tidegate.web.pages import event_page, login_page, message_page, overview, r
 router = APIRouter(include_in_schema=False)
 _RECENT = 25
 _ALERTS = 10
+_REPLAYS = 5
 _LINEAGE = 200
 _LOG = 1000
 _DAY = {"Cache-Control": "public, max-age=300"}
@@ -53,7 +55,10 @@ async def home(house: HouseDep) -> HTMLResponse:
         found, _ = await house.store.read(lambda reader: reader.alerts(limit=_ALERTS))
         alerts = [alert_row(row, house.rules.current.alerts) for row in found]
         watched = (await list_freshness(house)).items
-        body = overview(await sensor_rows(house), await trigger_rows(house), runs, dead, _now(), alerts, watched)
+        rows, _ = await house.store.read(lambda reader: reader.replays(limit=_REPLAYS))
+        replays = [replay_row(row, house.rules.current) for row in rows]
+        sensors, triggers = await sensor_rows(house), await trigger_rows(house)
+        body = overview(sensors, triggers, runs, dead, _now(), alerts, watched, replays)
     except Unavailable:
         body = message_page("The store cannot answer now", "This page comes back by itself.")
         return page("Overview", body, status=503, service=house.config.name, live=True)
@@ -65,7 +70,7 @@ def _recent(reader: Reader) -> tuple[list[tuple[RunRow, EventRow | None]], bool]
     for row in reader.runs(limit=_RECENT)[0]:
         events = reader.events_of_run(row["uid"], 1)
         found.append((run_row(row), event_without_row(events[0]) if events else None))
-    return found, bool(reader.dead_letters(limit=1)[0])
+    return found, bool(reader.dead_letters(limit=1, retried=False)[0])
 
 
 @router.get("/console/runs/{uid}")

@@ -8,6 +8,7 @@ from tidegate.api.models import EventDetail, EventRow, SensorRow, TriggerRow
 from tidegate.api.models_alerts import AlertView
 from tidegate.api.models_checks import FreshnessView
 from tidegate.api.models_explain import Explanation
+from tidegate.api.models_replays import ReplayRow
 from tidegate.api.models_runs import Lineage, LogPage, RunDetail, RunRow
 from tidegate.lineage_tree import grow
 from tidegate.web.data_pages import checks_part, watched_part
@@ -27,8 +28,9 @@ def overview(
     now: int,
     alerts: Sequence[AlertView] = (),
     watched: Sequence[FreshnessView] = (),
+    replays: Sequence[ReplayRow] = (),
 ) -> Html:
-    """Build the first page: sensors, triggers, recent runs with their causing event, and what people were told."""
+    """Build the first page: sensors, triggers, recent runs with their cause, replays, and what people were told."""
     return tag("div")(
         tag("h2")("Sensors"),
         table(
@@ -79,6 +81,7 @@ def overview(
         if dead_letters
         else Html(),
         watched_part(watched, now) if watched else Html(),
+        _replays(replays, now) if replays else Html(),
         _alerts(alerts, now) if alerts else Html(),
     )
 
@@ -88,6 +91,26 @@ def _pipeline(run: RunRow) -> Html:
     if run.partition is None:
         return text(run.pipeline)
     return Html(text(run.pipeline) + " " + tag("span", cls="muted mono")(run.partition))
+
+
+def _replays(replays: Sequence[ReplayRow], now: int) -> Html:
+    return tag("div")(
+        tag("h2")("Replays"),
+        table(
+            ("Replay", "State", "Came to", "Why", "Asked"),
+            [
+                (
+                    tight(tag("span", cls="mono")(replay.uid)),
+                    tag("td", cls="tight")(state(replay.state), " (dry run)" if replay.asked.dry_run else ""),
+                    counts(replay.counts),
+                    text(_short(replay.reason)),
+                    tight(when(replay.created_at, now)),
+                )
+                for replay in replays
+            ],
+            "",
+        ),
+    )
 
 
 def _alerts(alerts: Sequence[AlertView], now: int) -> Html:
