@@ -19,6 +19,8 @@ POINTS = (
     "ingest.acked",
     "join.met",
     "join.rung",
+    "flow.passed",
+    "flow.rung",
     "store.begin",
     "store.before_commit",
     "store.after_commit",

@@ -76,6 +76,7 @@ class RunDetail(RunRow):
 
     params: dict[str, Any]
     depth: int
+    priority: int
     definition: str
     config_hash: str
     span_id: str | None

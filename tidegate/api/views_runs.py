@@ -100,6 +100,7 @@ def run_detail(
         **run_value_row(run).model_dump(),
         params=dict(run.params),
         depth=run.depth,
+        priority=run.priority,
         definition=run.definition,
         config_hash=run.config_hash,
         span_id=None if context is None else context.span_id,
