@@ -79,7 +79,20 @@ def timer_of(state: Round) -> Timer:
 
 
 def _desk(tx: Tx, rules: RuleSet, queues: HeldQueues, uid: Callable[[str], str]) -> Passing:
-    return Passing(rules.rules, queues, now=tx.now(), uid=uid, keeps_error=rules.keeps_error)
+    now = tx.now()
+
+    def count(trigger: str, most: int) -> int:
+        return tx.count_open(trigger, most) + desk.opened(trigger)
+
+    desk = Passing(
+        rules.rules,
+        queues,
+        now=now,
+        uid=uid,
+        keeps_error=rules.keeps_error,
+        room=lambda trigger: rules.open_keys.room(trigger, now, count),
+    )
+    return desk
 
 
 def _work(tx: Tx, desk: Passing, queues: HeldQueues, uid: Callable[[str], str], met: Met) -> None:

@@ -14,7 +14,7 @@ from sensors import uid as uids
 from sensors.event import Event
 from triggers.activation import Activation
 from triggers.calendar import told
-from triggers.control import Over
+from triggers.control import MAX_OPEN, Over
 from triggers.control_rule import WHOLE, CompiledControl, Pass
 from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import EvaluationError, Unreadable
@@ -32,6 +32,7 @@ ORDER = (Place.THROTTLE, Place.ACTIVE, Place.BATCH, Place.DEBOUNCE)
 GATES = (Place.THROTTLE, Place.ACTIVE)
 GONE = "the trigger is gone, disabled, or waits for something else now; what had waited for it is given up"
 CHANGED = "what had gathered goes at once: the rule of the trigger has changed"
+FULL = f"{MAX_OPEN:,} keys of the trigger are open, the most allowed: the event of a new one goes alone"
 LOST = "the event that waited is not kept any more"
 _ALL = 1_000_000
 
@@ -54,8 +55,8 @@ class Passing:
     """Takes the events of one transaction through the stages.
 
     `rules` are the compiled triggers by name; `uid` makes a uid of a prefix; `keeps_error` says whether one more
-    `error` decision of a trigger about an event is kept. Call `names` and `work` for each place of `ORDER`, then
-    `passed`.
+    `error` decision of a trigger about an event is kept, `room` whether a trigger may open one more key. Call `names`
+    and `work` for each place of `ORDER`, then `passed`.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Passing:
         now: int,
         uid: Callable[[str], str],
         keeps_error: Callable[[str, str, int], bool] = lambda _trigger, _event, _at: True,
+        room: Callable[[str], bool] = lambda _trigger: True,
     ) -> None:
         self._rules = rules
         self._queues = queues
         self._now = now
         self._uid = uid
         self._notes = Notes(now, uid, keeps_error)
+        self._room = room
         self._going: list[_Going] = []
         self._rounds: dict[RoundName, Round] = {}
         self._before: dict[RoundName, Round] = {}
@@ -96,6 +99,12 @@ class Passing:
                 self._come(place, one)
             else:
                 self._going.append(one)
+
+    def opened(self, trigger: str) -> int:
+        """Return how many more keys of a trigger are open than before."""
+        mine = [name for name in self._rounds if name.trigger == trigger and place_of(name) not in GATES]
+        after = sum(self._rounds[name].phase is Phase.OPEN for name in mine)
+        return after - sum(self._before[name].phase is Phase.OPEN for name in mine)
 
     def ring(self, name: RoundName, uid: str, rounds: Mapping[RoundName, Round]) -> None:
         """Look at a round whose timer rang, before any place is worked; one that is over already is left alone."""
@@ -154,7 +163,11 @@ class Passing:
         state = self._rounds.get(name, Round(name=name))
         if control.changed(place, state):
             self._fire(rule, name, _everything(state))
-            state = forget(state)
+            state = self._rounds[name] = forget(state)
+        if place not in GATES and state.phase is not Phase.OPEN and not self._room(name.trigger):
+            self._join(one, name, f"{1:012}")
+            self._fire(rule, name, Out(Then.FIRE, 1, FULL))
+            return
         move = control.take(place, state, len(event.data or b""), one.at, self._round_uid)
         if not _forgetful(rule, place):
             self._rounds[name] = move.round

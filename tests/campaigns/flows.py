@@ -104,12 +104,12 @@ def verify(service: Doomed, acknowledged: Sequence[str]) -> list[str]:
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
             waits = [service.all(f"triggers/{name}/decisions?outcome={how}") for name, how in _WAITS]
-            runs = [service.all(f"runs?status={state}") for state in ("queued", "running")]
+            runs = [service.all(f"runs?state={state}") for state in ("queued", "running")]
             if not any(waits) and not any(runs):
                 break
         time.sleep(0.5)
     else:
-        return ["events still wait, or runs go on"]
+        return [f"{len(rows)} still wait or go on, such as {rows[0]}" for rows in (*waits, *runs) if rows]
     broken: list[str] = []
     for trigger, pipeline in TRIGGERS.items():
         fired = service.all(f"triggers/{trigger}/decisions?outcome=fired")

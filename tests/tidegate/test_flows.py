@@ -10,6 +10,7 @@ from tests.support.works import T0, make_config, make_event, make_trigger
 from tests.tidegate.conftest import OpenWorks
 from tidegate.rules import compile_rules
 from triggers.control import Active, Batch, Control, Debounce, Keep, Over, Sample, Throttle, Window
+from triggers.open_keys import OpenKeys
 from triggers.trigger import Paused
 
 EVERYWHERE = pytest.mark.parametrize(
@@ -337,6 +338,21 @@ async def test_a_key_that_cannot_be_told_is_an_error(works: OpenWorks) -> None:
     (decision,) = await house.decisions()
 
     assert (decision["outcome"], decision["clause"]["path"]) == ("error", "batch.by")
+
+
+async def test_a_flood_of_keys_is_bounded_and_loses_nothing(works: OpenWorks) -> None:
+    """Where no more keys may be open, the event of a new one goes alone at once; open ones go on gathering."""
+    house = await works(config(IDS, gather=BATCH))
+    house.rules.current.rules.open_keys = OpenKeys(most=2)
+    await house.put(event("1", "a"), event("2", "b"), event("3", "c"), event("4", "a"))
+    await house.put(event("5", "d"), event("6", "b"), event("7", "a"))
+    alone = [row["reason"] for row in await house.decisions(outcome="fired")]
+    house.clock.at += 2 * SECOND
+    await house.put(event("8", "e", at=2))
+
+    assert [run["params"]["ids"] for run in await house.all_runs()] == [["3"], ["5"], ["1", "4", "7"]]
+    assert sum("the event of a new one goes alone" in reason for reason in alone) == 2
+    assert sorted(row["details"]["key"] for row in await house.decisions(outcome="buffered")) == ["b", "e"]
 
 
 async def test_a_batch_survives_the_retention_of_its_events(works: OpenWorks) -> None:
