@@ -193,7 +193,7 @@ async def _compose(
     joins = JoinTimers(rules, holder, own, parts.sensor_watch, fail_point, tracing.mint_root)
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
-    parts.timers.handle(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
+    parts.timers.handle_together(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health, service.tell_missed)
     try:

@@ -8,7 +8,7 @@ that went on alone, and firings of those that gathered.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sensors import uid as uids
 from sensors.event import Event
@@ -21,9 +21,10 @@ from triggers.errors import EvaluationError, Unreadable
 from triggers.gather import Firing, Waiting
 from triggers.intents import intent_of
 from triggers.passed import Notes, Passed, Queues
+from triggers.rate import RELEASE
 from triggers.round import Occurrence, Phase, Round, RoundName, Verdict, forget
 from triggers.rule import CompiledRule, Objection
-from triggers.stage import Fate, Out, Place, Then, waiting
+from triggers.stage import Fate, Move, Out, Place, Then, waiting
 from triggers.trigger import Trigger
 from triggers.view import EventView
 from triggers.wish import Wish
@@ -107,7 +108,7 @@ class Passing:
         return after - sum(self._before[name].phase is Phase.OPEN for name in mine)
 
     def ring(self, name: RoundName, uid: str, rounds: Mapping[RoundName, Round]) -> None:
-        """Look at a round whose timer rang, before any place is worked; one that is over already is left alone."""
+        """Look at a round whose timer rang, before its place is worked; one that is over already is left alone."""
         self._know(rounds)
         state = self._rounds.get(name)
         if state is None or state.uid != uid or state.phase is not Phase.OPEN:
@@ -179,7 +180,7 @@ class Passing:
             clause = control.clause(place, move.reason)
             self._notes.decide(rule.trigger, outcome, event.uid, move.reason, clause=clause, details=_key(name))
         elif place in GATES:
-            self._hold(place, one, move.round, move.reason)
+            self._hold(place, one, move)
         else:
             self._notes.count(rule.trigger.name, Outcome.BUFFERED)
             if not move.after:  # else it has joined and left
@@ -187,11 +188,11 @@ class Passing:
             self._join(one, name, f"{_ALL if move.after else move.round.taken:012}")
             self._leave(rule, name, move.after, one.at)
 
-    def _hold(self, place: Place, one: _Going, state: Round, reason: str) -> None:
+    def _hold(self, place: Place, one: _Going, move: Move) -> None:
         """Let an event join the line before a gate; a decision of its own says so until it goes on."""
-        details = {**_key(state.name), "until": told(state.due, "UTC"), "ahead": waiting(state) - 1}
+        state, reason, uid = move.round, move.reason, one.event.uid
+        details = {**_key(state.name), "until": told(move.until, "UTC"), "ahead": waiting(state) - 1}
         clause = _control(one.rule).clause(place, reason)
-        uid = one.event.uid
         decision = self._notes.decide(one.rule.trigger, Outcome.HELD, uid, reason, clause=clause, details=details)
         self._join(one, state.name, f"{state.taken:012}/{decision}")
 
@@ -230,17 +231,23 @@ class Passing:
 
     def _let_all_go(self, name: RoundName, state: Round, rule: CompiledRule) -> None:
         """End a round whose stage the trigger does not have any more: nothing of it is lost."""
-        self._rounds[name] = forget(state)
         if place_of(name) not in GATES and rule.control is not None and rule.control.gathers is not None:
+            self._rounds[name] = forget(state)
             self._fire(rule, name, _everything(state))
         else:
-            self._go_on(rule, name, _ALL, self._now)
+            self._go_on(rule, name, self._some(name, state), self._now)
+
+    def _some(self, name: RoundName, state: Round) -> int:
+        """Take as many as may go in one transaction out of a round that is to end; return how many. The rest is due."""
+        n = RELEASE if place_of(name) in GATES else _ALL
+        left = replace(state, since=state.since + n, due=self._now)
+        self._rounds[name] = left if place_of(name) in GATES and waiting(left) > 0 else forget(state)
+        return n
 
     def _give_up(self, name: RoundName, state: Round, rule: CompiledRule | None) -> None:
         """End a round of a trigger that is gone."""
-        self._rounds[name] = forget(state)
         trigger = Trigger(name=name.trigger, on=(), runs=(), version=state.version) if rule is None else rule.trigger
-        for one in self._queues.pull_names(name, _ALL):
+        for one in self._queues.pull_names(name, self._some(name, state)):
             self._notes.close(one.part.partition("/")[2])
             self._notes.decide(trigger, Outcome.ERROR, one.event, GONE, details=_key(name))
 

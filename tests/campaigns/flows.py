@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.campaigns._doomed import Doomed, store_of
 
@@ -101,6 +102,8 @@ def campaign(service: Doomed, rounds: int, seed: int) -> tuple[list[str], Counte
 def verify(service: Doomed, acknowledged: Sequence[str]) -> list[str]:
     """Wait until nothing waits any more; return what is not as promised."""
     deadline = time.monotonic() + 120
+    waits: list[list[dict[str, Any]]] = []
+    runs: list[list[dict[str, Any]]] = []
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
             waits = [service.all(f"triggers/{name}/decisions?outcome={how}") for name, how in _WAITS]

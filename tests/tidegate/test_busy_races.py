@@ -23,7 +23,7 @@ EVERYWHERE = pytest.mark.parametrize(
     ["sqlite", "memory", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.integration])],
     indirect=True,
 )
-EVENTS, LANES = 60, "abc"
+EVENTS, LANES = 36, "abc"
 
 
 @dataclass
