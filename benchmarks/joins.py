@@ -46,19 +46,19 @@ def measure_joins(keys: int = 100_000, rounds: int = 5, events: int = 2_000) -> 
 
 async def _measure(keys: int, rounds: int, events: int) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-        single = await _house(Path(folder) / "single.db", _single())
-        joined = await _house(Path(folder) / "joined.db", _joined())
+        single = await open_house(Path(folder) / "single.db", _single())
+        joined = await open_house(Path(folder) / "joined.db", _joined())
         pairs = []
         for number in range(rounds):
-            one = await _rate(single, _events(events, number, ("a",)))
-            two = await _rate(joined, _events(events, number, ("a", "b")))
+            one = await rate(single, _events(events, number, ("a",)))
+            two = await rate(joined, _events(events, number, ("a", "b")))
             pairs.append((one, two))
         none = await _look(single)
         gc.collect()
-        before = _rss_mb()
-        waiting = await _rate(joined, _events(keys, rounds, ("a",)))
+        before = rss_mb()
+        waiting = await rate(joined, _events(keys, rounds, ("a",)))
         gc.collect()
-        grown = _rss_mb() - before
+        grown = rss_mb() - before
         found = {
             "joins_ratio": round(statistics.median(two / one for one, two in pairs), 3),
             "joins_per_s": round(statistics.median(two for _, two in pairs)),
@@ -68,14 +68,16 @@ async def _measure(keys: int, rounds: int, events: int) -> Mapping[str, Any]:
             "open_keys_rss_growth_mb": round(grown, 1),
             "timer_look_ms_none": round(none, 3),
             "timer_look_ms_pending": round(await _look(joined), 3),
-            "completed_per_s_among_open": round(await _rate(joined, _events(events, rounds, ("b",)))),
+            "completed_per_s_among_open": round(await rate(joined, _events(events, rounds, ("b",)))),
         }
         for house in (single, joined):
             await house.store.close()
         return found
 
 
-class _House:
+class House:
+    """An ingest transaction over a store of its own, and a look at timers."""
+
     def __init__(self, store: GroupStore, rules: RulesInForce) -> None:
         self.store = store
         own = OwnEvents(rules, "bench", "bench")
@@ -83,7 +85,8 @@ class _House:
         self.fire = FireTimers({KIND: JoinTimers(rules, "bench", own, SensorWatch()).ring})
 
 
-async def _house(file: Path, trigger: Trigger) -> _House:
+async def open_house(file: Path, trigger: Trigger) -> House:
+    """Open a house with one trigger."""
     store = open_store(f"sqlite:///{file}", shard="bench")
     await store.open()
     pipeline = PipelineDef(name="p", tasks=(TaskDef(name="work", engine="command"),))
@@ -96,7 +99,7 @@ async def _house(file: Path, trigger: Trigger) -> _House:
         triggers={trigger.name: trigger},
         pipelines={"p": pipeline},
     )
-    return _House(store, RulesInForce(compile_rules(config, {})))
+    return House(store, RulesInForce(compile_rules(config, {})))
 
 
 def _single() -> Trigger:
@@ -129,7 +132,7 @@ def _events(n: int, series: int, types: Sequence[str]) -> list[Event]:
     ]
 
 
-async def _rate(house: _House, events: Sequence[Event]) -> float:
+async def rate(house: House, events: Sequence[Event]) -> float:
     """Return events per second."""
     started = time.perf_counter()
     for at in range(0, len(events), GROUP):
@@ -137,7 +140,7 @@ async def _rate(house: _House, events: Sequence[Event]) -> float:
     return len(events) / (time.perf_counter() - started)
 
 
-async def _look(house: _House, times: int = 50) -> float:
+async def _look(house: House, times: int = 50) -> float:
     """Return milliseconds for a look at timers of which none is due."""
     found = []
     for _ in range(times):
@@ -149,7 +152,8 @@ async def _look(house: _House, times: int = 50) -> float:
     return statistics.median(found)
 
 
-def _rss_mb() -> float:
+def rss_mb() -> float:
+    """Return how much memory this process has."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -3,7 +3,7 @@
 In-process, on the evaluator and the flow control that the ingest transaction calls. Every event matches exactly one
 trigger. `ratio` is the rate with 10,000 ÷ the rate with one, structured filters (`exact` on one data field, distinct
 values); `ratio_when_only` the same with `when` only, which must ask every rule, for comparison. `joins_…` and what
-follows them: see `benchmarks.joins`.
+follows them: see `benchmarks.joins`; `flow_ratio` and what follows it: see `benchmarks.flows`.
 """
 
 import statistics
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from benchmarks.flows import measure_flows
 from benchmarks.joins import measure_joins
 from sensors.event import Event
 from sensors.uid import EVENT, new_uid
@@ -37,6 +38,7 @@ def measure(rounds: int = 5) -> Mapping[str, Any]:
         "us_per_event_when_1": round(statistics.median(a for a, _ in whens), 2),
         "us_per_event_when_1000": round(statistics.median(b for _, b in whens), 2),
         **measure_joins(),
+        **measure_flows(),
     }
 
 

@@ -5,7 +5,7 @@ Option models for YAML, and the plain values they become. What expressions and c
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -167,7 +167,7 @@ def _throttle(options: ThrottleOptions) -> Throttle:
 
 
 def _active(options: ActiveOptions) -> Active:
-    windows: Sequence[WindowOptions] = options.windows or (options,)
+    windows = options.windows or (options,)
     return Active(windows=tuple(_window(one) for one in windows), timezone=options.timezone, outside=options.outside)
 
 

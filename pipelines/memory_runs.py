@@ -22,6 +22,7 @@ from pipelines.run import (
     RunStep,
     TaskRun,
     TaskState,
+    rank,
 )
 from sensors.clock import SECOND, Clock
 from sensors.uid import RUN, new_uid
@@ -54,6 +55,7 @@ class MemoryRuns:
         partition: str | None = None,
         events: Sequence[Any] = (),
         tasks: Callable[[str, Callable[[str], str]], Sequence[TaskRun]] | None = None,
+        priority: int = 0,
     ) -> Run:
         """Queue a run. `tasks` may plan its task runs (for a resumed run) from the run's uid and a maker of uids."""
         now = self._clock.now()
@@ -71,6 +73,7 @@ class MemoryRuns:
             params=dict(params or {}),
             partition=partition,
             lane=lane,
+            priority=priority,
             run_span=new_root(),
         )
 
@@ -110,7 +113,7 @@ class MemoryRuns:
                 if run.lane is not None:
                     lanes.add((run.pipeline, run.lane))
         claimed: list[Claimed] = []
-        for uid in self._open:
+        for uid in sorted(self._open, key=lambda uid: rank(self.runs[uid].seq, self.runs[uid].priority)):
             if len(claimed) >= limit:
                 break
             run = self.runs[uid]

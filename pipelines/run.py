@@ -90,6 +90,14 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
 }
 
 
+HEAD_START = 1_000  # runs that one level of priority is worth: so many later ones may go before, and no more
+
+
+def rank(seq: int, priority: int) -> int:
+    """Return the place of a waiting run among others; the lowest goes first, but never before those of its lane."""
+    return seq - priority * HEAD_START
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One execution of a pipeline. Moments are UTC microseconds.
@@ -127,6 +135,7 @@ class Run:
     run_span: str | None = None
     resumed_from: str | None = None
     config_hash: str = ""
+    priority: int = 0  # 1 to 9: it is claimed as if it had come that many times HEAD_START runs earlier
     events: Sequence[str] = ()  # uids of causing events (all of them, also when coalesced)
 
 

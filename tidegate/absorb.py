@@ -269,6 +269,7 @@ def new_run(start: RunStart, definition: str, config_hash: str, now: int, mint_r
         params=cause.params,
         partition=cause.partition,
         lane=cause.lane,
+        priority=start.priority,
         depth=start.depth,
         span=cause.span,
         run_span=child_of(cause.span) if single and cause.span is not None else mint_root(),

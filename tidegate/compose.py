@@ -231,11 +231,11 @@ async def _compose(
     joins = JoinTimers(rules, holder, own, parts.sensor_watch, fail_point, tracing.mint_root)
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
-    parts.timers.handle(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
     freshness = FreshnessTimers(rules, own, config.name, parts.probes.ask)
     parts.timers.handle(FRESHNESS, freshness.ring)
     parts.timers.handle(DEADLINE, DeadlineTimers(rules, own, config.name).ring)
     parts.probes.start(TellAnswers(rules, own, config.name))
+    parts.timers.handle_together(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health, service.tell_missed)
     try:

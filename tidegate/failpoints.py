@@ -22,6 +22,8 @@ POINTS = (
     "replay.begun",
     "replay.started",
     "replay.moved",
+    "flow.passed",
+    "flow.rung",
     "store.begin",
     "store.before_commit",
     "store.after_commit",

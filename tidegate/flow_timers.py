@@ -22,7 +22,7 @@ from triggers.stage import Place
 
 
 class FlowTimers:
-    """The handler of the timers of flow control; it returns what it made durable."""
+    """The handler of all due timers of flow control; it returns what it made durable."""
 
     def __init__(
         self,
@@ -38,19 +38,27 @@ class FlowTimers:
         self._fail_point = fail_point
         self._mint_root = mint_root
 
-    def ring(self, tx: Tx, timer: Timer) -> Facts | None:
-        """Look at a round whose time may have come."""
+    def ring(self, tx: Tx, timers: Sequence[Timer]) -> Facts | None:
+        """Look at rounds whose time may have come, all in the one order in which rounds are locked."""
         rules = self._rules.current
-        name, tries = name_of(timer)
-        if name.trigger in rules.paused and name.trigger in rules.rules.rules:
-            tx.set_timers([Timer(tx.now() + PAUSED, KIND, timer.key, timer.payload)])
-            return None
+        rung: list[tuple[RoundName, str]] = []
+        later: list[Timer] = []
+        tries: dict[str, tuple[Timer, int]] = {}  # by opening
+        for timer in timers:
+            name, so_far = name_of(timer)
+            if name.trigger in rules.paused and name.trigger in rules.rules.rules:
+                later.append(Timer(tx.now() + PAUSED, KIND, timer.key, timer.payload))
+            else:
+                tries[timer.key] = (timer, so_far)
+                rung.append((name, timer.key))
         sheet = Sheet(tx, rules, Facts(), self._fail_point, self._mint_root)
         met = Met()
-        if not ring(tx, rules.rules, name, timer.key, sheet.uid, met):
-            if tries < TRIES:
-                tx.set_timers([put_off(timer, name, tries + 1, tx.now() + SECOND)])
-            return None
+        for name, opening in ring(tx, rules.rules, rung, sheet.uid, met) if rung else ():
+            timer, so_far = tries[opening]
+            if so_far < TRIES:
+                later.append(put_off(timer, name, so_far + 1, tx.now() + SECOND))
+        if later:
+            tx.set_timers(later)
         settle(sheet, met, self._shard)
         self._own.tell(tx, sheet.facts)
         self._fail_point("flow.rung")

@@ -16,7 +16,7 @@ from tidegate.store.tx import Tx
 from triggers.control_rule import Pass
 from triggers.evaluator import RuleSet
 from triggers.passed import Passed
-from triggers.passing import ORDER, Passing
+from triggers.passing import ORDER, Passing, place_of
 from triggers.round import Occurrence, Round, RoundName
 
 KIND = "flow"  # of the timers: one per open round, named by the uid of its opening
@@ -61,16 +61,15 @@ def pass_on(tx: Tx, rules: RuleSet, passes: Sequence[Pass], uid: Callable[[str],
     _work(tx, desk, queues, uid, met)
 
 
-def ring(tx: Tx, rules: RuleSet, name: RoundName, opening: str, uid: Callable[[str], str], met: Met) -> bool:
-    """Look at a round whose timer rang. Return False, and do nothing, when it is not there or in other hands."""
-    rounds = tx.lock_numbers([name], wait=False)
-    if not rounds:
-        return False
+def ring(
+    tx: Tx, rules: RuleSet, rung: Sequence[tuple[RoundName, str]], uid: Callable[[str], str], met: Met
+) -> Sequence[tuple[RoundName, str]]:
+    """Look at rounds whose timers rang, given with the uids of the openings.
+
+    Return those that are in other hands, or not there: nothing was done with them.
+    """
     queues = HeldQueues(tx)
-    desk = _desk(tx, rules, queues, uid)
-    desk.ring(name, opening, rounds)
-    _work(tx, desk, queues, uid, met)
-    return True
+    return _work(tx, _desk(tx, rules, queues, uid), queues, uid, met, rung)
 
 
 def timer_of(state: Round) -> Timer:
@@ -79,13 +78,43 @@ def timer_of(state: Round) -> Timer:
 
 
 def _desk(tx: Tx, rules: RuleSet, queues: HeldQueues, uid: Callable[[str], str]) -> Passing:
-    return Passing(rules.rules, queues, now=tx.now(), uid=uid, keeps_error=rules.keeps_error)
+    now = tx.now()
+
+    def count(trigger: str, most: int) -> int:
+        return tx.count_open(trigger, most) + desk.opened(trigger)
+
+    desk = Passing(
+        rules.rules,
+        queues,
+        now=now,
+        uid=uid,
+        keeps_error=rules.keeps_error,
+        room=lambda trigger: rules.open_keys.room(trigger, now, count),
+    )
+    return desk
 
 
-def _work(tx: Tx, desk: Passing, queues: HeldQueues, uid: Callable[[str], str], met: Met) -> None:
+def _work(
+    tx: Tx,
+    desk: Passing,
+    queues: HeldQueues,
+    uid: Callable[[str], str],
+    met: Met,
+    rung: Sequence[tuple[RoundName, str]] = (),
+) -> Sequence[tuple[RoundName, str]]:
+    """Work off stage after stage. At each the rounds that events come to are waited for, those that rang are not."""
+    missed: list[tuple[RoundName, str]] = []
     for place in ORDER:
         names = desk.names(place)
-        desk.work(place, tx.lock_numbers(names) if names else {})
+        rounds = tx.lock_numbers(names) if names else {}
+        mine = [(name, opening) for name, opening in rung if place_of(name) is place]
+        found = tx.lock_numbers([name for name, _ in mine if name not in rounds], wait=False) if mine else {}
+        for name, opening in mine:
+            if name in rounds or name in found:
+                desk.ring(name, opening, {name: found.get(name) or rounds[name]})
+            else:
+                missed.append((name, opening))
+        desk.work(place, rounds)
     out = desk.passed()
     queues.flush()
     _write(tx, out)
@@ -95,6 +124,7 @@ def _work(tx: Tx, desk: Passing, queues: HeldQueues, uid: Callable[[str], str], 
     met.spans.update(queues.spans)
     met.counts = {key: met.counts.get(key, 0) + out.counts.get(key, 0) for key in (*met.counts, *out.counts)}
     render(tx, out.firings, met, tx.now(), uid)
+    return missed
 
 
 def _write(tx: Tx, out: Passed) -> None:

@@ -32,7 +32,7 @@ def take(door: Door, state: Round, now: int, uid: Callable[[], str]) -> Move:
         if not waiting(state):
             return Move(state, before, Fate.GOES)
         reason = f"{waiting(state)} events that waited for the window go on first"
-        return Move(settled(door, replace(state, taken=state.taken + 1), now), before, reason=reason)
+        return Move(settled(door, replace(state, taken=state.taken + 1), now), before, reason=reason, until=now)
     reason = closed_words(door.active, now)
     if door.active.outside is Over.DROP or waiting(state) >= MAX_HELD:
         if door.active.outside is Over.HOLD:
@@ -40,7 +40,8 @@ def take(door: Door, state: Round, now: int, uid: Callable[[], str]) -> Move:
         return Move(state, before, Fate.STOPPED, reason=reason)
     if state.phase is not Phase.OPEN:
         state = replace(state, phase=Phase.OPEN, uid=uid(), meaning=door.meaning, version=door.version)
-    return Move(settled(door, replace(state, taken=state.taken + 1), now), before, reason=reason)
+    state = settled(door, replace(state, taken=state.taken + 1), now)
+    return Move(state, before, reason=reason, until=state.due)
 
 
 def look(door: Door, state: Round, now: int) -> Move:

@@ -12,6 +12,7 @@ from enum import StrEnum
 MAX_BATCH = 5_000  # events that one run gets
 MAX_BYTES = 64 * 1024 * 1024  # content of all of them
 MAX_HELD = 100_000  # events that one gate holds under one key
+MAX_OPEN = 100_000  # keys of one trigger that gather at once
 MAX_WINDOWS = 50
 
 

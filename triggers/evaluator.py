@@ -17,6 +17,7 @@ from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import RuleError, Unreadable
 from triggers.group import Candidates, SensorRules, group_by_sensor
 from triggers.intents import intent_of
+from triggers.open_keys import OpenKeys
 from triggers.plan import CountKey, Intent, Plan
 from triggers.round import Offer
 from triggers.rule import Answer, CompiledRule, Objection, Wish, compile_rule
@@ -70,6 +71,7 @@ class RuleSet:
         self._concurrency = dict(concurrency)
         self.groups = group_by_sensor(rules)
         self._sampler = sampler if sampler is not None else Sampler()
+        self.open_keys = OpenKeys()
 
     @staticmethod
     def check(

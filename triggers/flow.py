@@ -33,6 +33,7 @@ class RunStart:
     generation: int
     repeat: Repeat
     depth: int
+    priority: int = 0
     resumed_from: str | None = None
 
 
@@ -217,17 +218,21 @@ class _Desk:
         )
 
     def _replace(self, intent: Intent, state: RunKeyState | None, busy: str) -> None:
-        """Cancel what is in the way: everything in the lane, and the oldest of the pipeline until there is room."""
+        """Cancel what is in the way: all of the lane; without one the oldest of the pipeline until there is room.
+
+        Other lanes are left alone: the newest event of each counts, so in a pipeline that is full this one waits.
+        """
         reason = f"replaced by a newer event of trigger {intent.trigger} (when_busy: cancel_running)"
         if intent.lane:
             lane = LaneName(intent.pipeline, intent.lane)
-            for run in [*self._active.get(lane, ()), *self._queued.get(lane, ())]:
-                self._cancel(run, intent.pipeline, reason)
-        whole = LaneName(intent.pipeline, "")
-        runs = [*self._active.get(whole, ()), *self._queued.get(whole, ())]
-        for run in runs[: max(0, len(runs) - self._limit(intent.pipeline) + 1)]:
+            runs = [*self._active.get(lane, ()), *self._queued.get(lane, ())]
+        else:
+            whole = LaneName(intent.pipeline, "")
+            runs = [*self._active.get(whole, ()), *self._queued.get(whole, ())]
+            runs = runs[: max(0, len(runs) - self._limit(intent.pipeline) + 1)]
+        for run in runs:
             self._cancel(run, intent.pipeline, reason)
-        self._start(intent, state, f"started in place of what ran: {busy}")
+        self._start(intent, state, f"started in place of what ran: {busy}" if runs else f"waits: {busy}")
 
     def _cancel(self, run: str, pipeline: str, reason: str) -> None:
         was_queued = False
@@ -287,6 +292,7 @@ class _Desk:
                 generation=generation,
                 repeat=intent.repeat,
                 depth=intent.depth,
+                priority=intent.priority,
             )
         )
         again = f", generation {generation} of key {intent.key.key!r}" if generation > 1 else ""

@@ -8,22 +8,23 @@ that went on alone, and firings of those that gathered.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sensors import uid as uids
 from sensors.event import Event
 from triggers.activation import Activation
 from triggers.calendar import told
-from triggers.control import Over
+from triggers.control import MAX_OPEN, Over
 from triggers.control_rule import WHOLE, CompiledControl, Pass
 from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import EvaluationError, Unreadable
 from triggers.gather import Firing, Waiting
 from triggers.intents import intent_of
 from triggers.passed import Notes, Passed, Queues
+from triggers.rate import RELEASE
 from triggers.round import Occurrence, Phase, Round, RoundName, Verdict, forget
 from triggers.rule import CompiledRule, Objection
-from triggers.stage import Fate, Out, Place, Then, waiting
+from triggers.stage import Fate, Move, Out, Place, Then, waiting
 from triggers.trigger import Trigger
 from triggers.view import EventView
 from triggers.wish import Wish
@@ -32,6 +33,7 @@ ORDER = (Place.THROTTLE, Place.ACTIVE, Place.BATCH, Place.DEBOUNCE)
 GATES = (Place.THROTTLE, Place.ACTIVE)
 GONE = "the trigger is gone, disabled, or waits for something else now; what had waited for it is given up"
 CHANGED = "what had gathered goes at once: the rule of the trigger has changed"
+FULL = f"{MAX_OPEN:,} keys of the trigger are open, the most allowed: the event of a new one goes alone"
 LOST = "the event that waited is not kept any more"
 _ALL = 1_000_000
 
@@ -54,8 +56,8 @@ class Passing:
     """Takes the events of one transaction through the stages.
 
     `rules` are the compiled triggers by name; `uid` makes a uid of a prefix; `keeps_error` says whether one more
-    `error` decision of a trigger about an event is kept. Call `names` and `work` for each place of `ORDER`, then
-    `passed`.
+    `error` decision of a trigger about an event is kept, `room` whether a trigger may open one more key. Call `names`
+    and `work` for each place of `ORDER`, then `passed`.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Passing:
         now: int,
         uid: Callable[[str], str],
         keeps_error: Callable[[str, str, int], bool] = lambda _trigger, _event, _at: True,
+        room: Callable[[str], bool] = lambda _trigger: True,
     ) -> None:
         self._rules = rules
         self._queues = queues
         self._now = now
         self._uid = uid
         self._notes = Notes(now, uid, keeps_error)
+        self._room = room
         self._going: list[_Going] = []
         self._rounds: dict[RoundName, Round] = {}
         self._before: dict[RoundName, Round] = {}
@@ -97,8 +101,14 @@ class Passing:
             else:
                 self._going.append(one)
 
+    def opened(self, trigger: str) -> int:
+        """Return how many more keys of a trigger are open than before."""
+        mine = [name for name in self._rounds if name.trigger == trigger and place_of(name) not in GATES]
+        after = sum(self._rounds[name].phase is Phase.OPEN for name in mine)
+        return after - sum(self._before[name].phase is Phase.OPEN for name in mine)
+
     def ring(self, name: RoundName, uid: str, rounds: Mapping[RoundName, Round]) -> None:
-        """Look at a round whose timer rang, before any place is worked; one that is over already is left alone."""
+        """Look at a round whose timer rang, before its place is worked; one that is over already is left alone."""
         self._know(rounds)
         state = self._rounds.get(name)
         if state is None or state.uid != uid or state.phase is not Phase.OPEN:
@@ -154,7 +164,11 @@ class Passing:
         state = self._rounds.get(name, Round(name=name))
         if control.changed(place, state):
             self._fire(rule, name, _everything(state))
-            state = forget(state)
+            state = self._rounds[name] = forget(state)
+        if place not in GATES and state.phase is not Phase.OPEN and not self._room(name.trigger):
+            self._join(one, name, f"{1:012}")
+            self._fire(rule, name, Out(Then.FIRE, 1, FULL))
+            return
         move = control.take(place, state, len(event.data or b""), one.at, self._round_uid)
         if not _forgetful(rule, place):
             self._rounds[name] = move.round
@@ -166,7 +180,7 @@ class Passing:
             clause = control.clause(place, move.reason)
             self._notes.decide(rule.trigger, outcome, event.uid, move.reason, clause=clause, details=_key(name))
         elif place in GATES:
-            self._hold(place, one, move.round, move.reason)
+            self._hold(place, one, move)
         else:
             self._notes.count(rule.trigger.name, Outcome.BUFFERED)
             if not move.after:  # else it has joined and left
@@ -174,11 +188,11 @@ class Passing:
             self._join(one, name, f"{_ALL if move.after else move.round.taken:012}")
             self._leave(rule, name, move.after, one.at)
 
-    def _hold(self, place: Place, one: _Going, state: Round, reason: str) -> None:
+    def _hold(self, place: Place, one: _Going, move: Move) -> None:
         """Let an event join the line before a gate; a decision of its own says so until it goes on."""
-        details = {**_key(state.name), "until": told(state.due, "UTC"), "ahead": waiting(state) - 1}
+        state, reason, uid = move.round, move.reason, one.event.uid
+        details = {**_key(state.name), "until": told(move.until, "UTC"), "ahead": waiting(state) - 1}
         clause = _control(one.rule).clause(place, reason)
-        uid = one.event.uid
         decision = self._notes.decide(one.rule.trigger, Outcome.HELD, uid, reason, clause=clause, details=details)
         self._join(one, state.name, f"{state.taken:012}/{decision}")
 
@@ -217,17 +231,23 @@ class Passing:
 
     def _let_all_go(self, name: RoundName, state: Round, rule: CompiledRule) -> None:
         """End a round whose stage the trigger does not have any more: nothing of it is lost."""
-        self._rounds[name] = forget(state)
         if place_of(name) not in GATES and rule.control is not None and rule.control.gathers is not None:
+            self._rounds[name] = forget(state)
             self._fire(rule, name, _everything(state))
         else:
-            self._go_on(rule, name, _ALL, self._now)
+            self._go_on(rule, name, self._some(name, state), self._now)
+
+    def _some(self, name: RoundName, state: Round) -> int:
+        """Take as many as may go in one transaction out of a round that is to end; return how many. The rest is due."""
+        n = RELEASE if place_of(name) in GATES else _ALL
+        left = replace(state, since=state.since + n, due=self._now)
+        self._rounds[name] = left if place_of(name) in GATES and waiting(left) > 0 else forget(state)
+        return n
 
     def _give_up(self, name: RoundName, state: Round, rule: CompiledRule | None) -> None:
         """End a round of a trigger that is gone."""
-        self._rounds[name] = forget(state)
         trigger = Trigger(name=name.trigger, on=(), runs=(), version=state.version) if rule is None else rule.trigger
-        for one in self._queues.pull_names(name, _ALL):
+        for one in self._queues.pull_names(name, self._some(name, state)):
             self._notes.close(one.part.partition("/")[2])
             self._notes.decide(trigger, Outcome.ERROR, one.event, GONE, details=_key(name))
 

@@ -50,7 +50,8 @@ def take(bucket: Bucket, state: Round, now: int, uid: Callable[[], str]) -> Move
         return Move(_settled(bucket, state), before, Fate.STOPPED, reason=reason)
     if state.phase is not Phase.OPEN:
         state = replace(state, phase=Phase.OPEN, uid=uid(), taken=0, since=0)
-    return Move(_settled(bucket, replace(state, taken=state.taken + 1)), before, Fate.WAITS, reason=reason)
+    state = _settled(bucket, replace(state, taken=state.taken + 1))
+    return Move(state, before, Fate.WAITS, reason=reason, until=moment)
 
 
 def look(bucket: Bucket, state: Round, now: int) -> Move:

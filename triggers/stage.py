@@ -58,6 +58,7 @@ class Move:
     fate: Fate = Fate.WAITS
     after: tuple[Out, ...] = ()
     reason: str = ""  # why the event waits or is stopped
+    until: int = 0  # when one that waits at a gate may go on at the earliest
 
 
 def waiting(state: Round) -> int:

@@ -6,21 +6,34 @@ as `triggers.calendar` says.
 
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 
 from triggers.calendar import check_cron, local, micros, next_tick, ticks, time_of_day
 from triggers.control import Active, Window
 from triggers.functions import zone
+from triggers.pattern import SECOND
 
 _AHEAD = 400  # days after which a window that never came about never will
 
 
 def is_open(active: Active, at: int) -> bool:
     """Say whether one of the windows is open at a moment."""
-    return any(_open(window, active.timezone, at) for window in active.windows)
+    return _open_in(active, at // SECOND)
 
 
 def next_open(active: Active, at: int) -> int:
     """Return when the first window opens after a moment. Raises ValueError when none ever does."""
+    return _next_after(active, at // SECOND)
+
+
+@lru_cache(maxsize=256)  # windows begin and end with a second; events of one second share the answer
+def _open_in(active: Active, second: int) -> bool:
+    return any(_open(window, active.timezone, second * SECOND) for window in active.windows)
+
+
+@lru_cache(maxsize=256)
+def _next_after(active: Active, second: int) -> int:
+    at = second * SECOND
     found = [moment for window in active.windows if (moment := _next(window, active.timezone, at)) is not None]
     if not found:
         raise ValueError("no window ever opens")
@@ -31,6 +44,8 @@ def check_window(window: Window, timezone: str) -> None:
     """Refuse a window that cannot be read or never opens. Raises ValueError."""
     if window.cron is not None:
         check_cron(window.cron)
+        if window.length < SECOND or window.length % SECOND:
+            raise ValueError("the window is not open for a number of whole seconds")
     else:
         time_of_day(window.start)
         if window.end != "24:00":
@@ -70,5 +85,5 @@ def _spans(window: Window, timezone: str, first: date, days: int) -> Iterator[tu
             continue
         begins = micros(datetime.combine(day, start, tzinfo=here))
         ends = micros(datetime.combine(day + timedelta(days=over), end, tzinfo=here))
-        if begins < ends:  # neither time is within the hour that the clock skips
+        if begins < ends:  # not where the clock skips the beginning, and with it the whole window
             yield begins, ends

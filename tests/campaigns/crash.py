@@ -27,8 +27,9 @@ from tests.campaigns._syncs import StraceMissing, count_syncs
 from tidegate.failpoints import POINTS
 
 STORES = ("sqlite", "postgresql")
-# Joins have a campaign of their own (`make joins`), and tests/acceptance/test_alerts.py passes the points of alerts.
-PASSED = tuple(point for point in POINTS if not point.startswith(("join.", "replay.", "alerts.")))
+# Joins, flow control and replays have proofs of their own (`make joins`, `make flows`, tests/tidegate), and
+# tests/acceptance/test_alerts.py passes the points of alerts.
+PASSED = tuple(point for point in POINTS if not point.startswith(("join.", "flow.", "replay.", "alerts.")))
 _SHOWN = 20
 
 

@@ -9,12 +9,7 @@ missing; no key may still wait. Prints what was posted and found; exits 1 when a
 import argparse
 import contextlib
 import http.client
-import json
-import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +17,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tests.support.postgres import fresh_database, running_server
-from tests.support.service import ROOT
+from tests.campaigns._doomed import Doomed, store_of
 
 PARTS = ("a", "b", "c")
 POINTS = (
@@ -48,70 +41,16 @@ service: {{name: joins, listen: "127.0.0.1:{port}", store: "{store}"}}
 sensors: {{in: {{kind: webhook, path: /in, verify: none, id: body.id}}}}
 triggers:
   together:
-    join: {{of: {{{parts}}}, within: {within:.0f}s}}
+    join: {{of: {{{parts}}}, within: {within}s}}
     run: {{pipeline: p, key: key, params: {{parts: "${{{{ events.map(e, e.data.part) }}}}"}}}}
 pipelines: {{p: {{engine: command, argv: ["true"]}}}}
 """
 
 
-class Doomed:
-    """The service as a process that is killed."""
-
-    def __init__(self, folder: Path, store: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        parts = ", ".join(
-            f"{part}: {{sensor: in, by: event.data.key, filter: {{exact: {{data.part: {part}}}}}}}" for part in PARTS
-        )
-        self._file = folder / "tidegate.yaml"
-        self._file.write_text(_CONFIG.format(port=self._port, store=store, parts=parts, within=WITHIN))
-        self._log = folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, fail_point: str = "") -> None:
-        """Start it; it dies by itself at the point that is named."""
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "TIDEGATE_FAILPOINT": fail_point}
-        command = [sys.executable, "-m", "tidegate", "serve", self._file.name]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._file.parent, env=environ, stdout=log, stderr=log)
-
-    @property
-    def alive(self) -> bool:
-        """Say whether it runs."""
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        """End it without a word."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Ask once. Raises OSError or HTTPException when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
-        try:
-            sent = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, sent, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null")
-        finally:
-            connection.close()
-
-    def all(self, path: str) -> list[dict[str, Any]]:
-        """Read a list, page by page."""
-        found: list[dict[str, Any]] = []
-        cursor = ""
-        while True:
-            _, page = self.ask("GET", f"/api/v1/{path}&limit=200{cursor}")
-            found += page["items"]
-            if not page["cursor"]:
-                return found
-            cursor = f"&cursor={page['cursor']}"
-
-    def tail(self) -> str:
-        """Return the end of its log."""
-        return self._log.read_text(errors="replace")[-3_000:]
+def _parts() -> str:
+    return ", ".join(
+        f"{part}: {{sensor: in, by: event.data.key, filter: {{exact: {{data.part: {part}}}}}}}" for part in PARTS
+    )
 
 
 @dataclass(slots=True)
@@ -204,15 +143,6 @@ def verify(service: Doomed, keys: dict[str, Key]) -> list[str]:
     return broken
 
 
-@contextlib.contextmanager
-def _store(name: str) -> Iterator[str]:
-    if name == "sqlite":
-        yield "sqlite:///joins.db"
-        return
-    with running_server() as server, fresh_database(server) as url:
-        yield url
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; return the exit code."""
     parser = argparse.ArgumentParser(prog="joins", description=__doc__)
@@ -222,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     worst = 0
     for name in ("sqlite", "postgresql") if options.store is None else (options.store,):
-        with tempfile.TemporaryDirectory(prefix="tidegate-joins-") as folder, _store(name) as store:
-            service = Doomed(Path(folder), store)
+        with tempfile.TemporaryDirectory(prefix="tidegate-joins-") as folder, store_of(name) as store:
+            service = Doomed(Path(folder), _CONFIG, store=store, parts=_parts(), within=f"{WITHIN:.0f}")
             try:
                 keys, kills = campaign(service, options.rounds, options.seed)
                 broken = verify(service, keys)

@@ -169,3 +169,17 @@ async def test_rounds_that_are_not_there_are_not_made_without_waiting(store: Sto
 
     assert set(await do(store, lambda tx: dict(tx.lock_numbers([A, B], wait=False)))) == {A}
     assert await do(store, lambda tx: dict(tx.lock_numbers([]))) == {}
+
+
+async def test_open_rounds_are_counted_up_to_a_bound(store: Store) -> None:
+    """Those of one trigger that are open, and no more than asked for."""
+    names = [RoundName("t", f"k{n}") for n in range(4)]
+    rounds = [replace(OPEN, name=name, uid=f"dec_{name.key}", held=()) for name in names]
+    other = replace(rounds[0], name=RoundName("u", "k"), uid="dec_u")
+    await do(store, lambda tx: _put(tx, *rounds[:3], replace(rounds[3], phase=Phase.FIRED), other))
+
+    assert await do(store, lambda tx: (tx.count_open("t", 9), tx.count_open("t", 2), tx.count_open("v", 9))) == (
+        3,
+        2,
+        0,
+    )

@@ -60,7 +60,7 @@ class Bells:
             house.clock.at = max(house.clock.at, at)
         timers = JoinTimers(house.rules, house.shard, house.own, self.watch, house.fail)
         flows = FlowTimers(house.rules, house.shard, house.own, house.fail)
-        fire = FireTimers({KIND: timers.ring, OPENS: timers.open, FLOW: flows.ring})
+        fire = FireTimers({KIND: timers.ring, OPENS: timers.open}, {FLOW: flows.ring})
         total = 0
         while True:
             fired = await house.store.submit(fire, frozenset())

@@ -10,6 +10,8 @@ from tests.support.works import T0, make_config, make_event, make_trigger
 from tests.tidegate.conftest import OpenWorks
 from tidegate.rules import compile_rules
 from triggers.control import Active, Batch, Control, Debounce, Keep, Over, Sample, Throttle, Window
+from triggers.open_keys import OpenKeys
+from triggers.rate import RELEASE
 from triggers.trigger import Paused
 
 EVERYWHERE = pytest.mark.parametrize(
@@ -169,7 +171,7 @@ async def test_what_is_held_goes_on_in_order(works: OpenWorks) -> None:
         await bells.ring(T0 + at * SECOND)
 
     assert [row["details"]["ahead"] for row in waits] == [0, 1]
-    assert waits[0]["details"]["until"] == "2027-01-15T08:00:10Z"
+    assert [row["details"]["until"] for row in waits] == ["2027-01-15T08:00:10Z", "2027-01-15T08:00:20Z"]
     assert between == ["1", "2"]
     assert [run["params"]["id"] for run in await house.all_runs()] == ["1", "2", "3", "4"]
     assert set(await house.outcomes()) == {"fired"}
@@ -317,6 +319,39 @@ async def test_what_waits_outlives_the_stage_that_held_it(works: OpenWorks) -> N
     assert set(await house.outcomes()) == set(await held.outcomes()) == {"fired"}
 
 
+async def test_a_long_line_ends_a_bounded_number_at_a_time(works: OpenWorks) -> None:
+    """A gate that is taken out lets go no more in one transaction than it would have, in order, until all have gone."""
+    house = await works(config(ONE, active=LATER))
+    names = [f"{n:04}" for n in range(2 * RELEASE + 50)]
+    for start in range(0, len(names), 150):
+        await house.put(*(event(name) for name in names[start : start + 150]))
+    house.rules.swap(compile_rules(make_config([make_trigger("t", run=ONE)], hash="c2"), {}))
+    house.facts.clear()
+    await Bells(house).ring(T0 + HOUR + SECOND)
+    found: list[str] = []
+    for facts in house.facts:
+        assert len(facts.runs) <= RELEASE
+        found += [run.params["id"] for run in facts.runs]
+
+    assert found == names
+    assert await house.counts("trigger") == {("t", "held"): len(names), ("t", "fired"): len(names)}
+
+
+async def test_a_changed_calendar_counts_at_once(works: OpenWorks) -> None:
+    """After a reload what waits goes on when the window opens as it is written now, not as it was."""
+    house = await works(config(ONE, active=LATER))
+    await house.put(event("1"))
+    sooner = replace(LATER, windows=(Window(start="08:10", end="08:20"),))
+    house.rules.swap(compile_rules(config(ONE, hash="c2", active=sooner), {}))
+    bells = Bells(house)
+    await bells.arm()
+    early = await bells.ring(T0 + 599 * SECOND)
+    rung = await bells.ring(T0 + 601 * SECOND)
+
+    assert (early, rung) == (0, 1)
+    assert [run["params"]["id"] for run in await house.all_runs()] == ["1"]
+
+
 async def test_what_waits_for_a_trigger_that_is_gone_ends_visibly(works: OpenWorks) -> None:
     """Nothing vanishes: each event of a removed trigger's batch or line ends in an error that says so."""
     house = await works(config(IDS, throttle=LINE, gather=BATCH))
@@ -337,6 +372,21 @@ async def test_a_key_that_cannot_be_told_is_an_error(works: OpenWorks) -> None:
     (decision,) = await house.decisions()
 
     assert (decision["outcome"], decision["clause"]["path"]) == ("error", "batch.by")
+
+
+async def test_a_flood_of_keys_is_bounded_and_loses_nothing(works: OpenWorks) -> None:
+    """Where no more keys may be open, the event of a new one goes alone at once; open ones go on gathering."""
+    house = await works(config(IDS, gather=BATCH))
+    house.rules.current.rules.open_keys = OpenKeys(most=2)
+    await house.put(event("1", "a"), event("2", "b"), event("3", "c"), event("4", "a"))
+    await house.put(event("5", "d"), event("6", "b"), event("7", "a"))
+    alone = [row["reason"] for row in await house.decisions(outcome="fired")]
+    house.clock.at += 2 * SECOND
+    await house.put(event("8", "e", at=2))
+
+    assert [run["params"]["ids"] for run in await house.all_runs()] == [["3"], ["5"], ["1", "4", "7"]]
+    assert sum("the event of a new one goes alone" in reason for reason in alone) == 2
+    assert sorted(row["details"]["key"] for row in await house.decisions(outcome="buffered")) == ["b", "e"]
 
 
 async def test_a_batch_survives_the_retention_of_its_events(works: OpenWorks) -> None:

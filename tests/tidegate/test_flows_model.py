@@ -95,7 +95,7 @@ async def story_of(house: Works) -> Story:
     return story
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases(8), STEPS, SIZES)
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 def test_flows_live_through_anything(
@@ -125,7 +125,7 @@ async def test_two_replicas_tell_one_story(works: OpenWorks, url: str) -> None:
     model = FlowModel(rate=rate, rate_holds=True, batch=batch)
     one, two = await works(config_of(control)), await works(config_of(control), shard="two")
     dice = random.Random(7)
-    for _ in range(10):
+    for _ in range(5):
         await asyncio.to_thread(wipe, url)
         steps = [(dice.choice("ab"), dice.randint(-2, 9), dice.randint(0, 5)) for _ in range(25)]
         history = await live(one, steps, [dice.randint(1, 4) for _ in steps], two, looks=False)
@@ -210,3 +210,38 @@ async def test_a_key_that_is_quiet_goes_once_on_two_replicas(works: OpenWorks) -
 
     assert len(runs) == 30
     assert await one.outcomes() == ["fired"] * 30
+
+
+@ON_POSTGRESQL
+async def test_replicas_that_race_through_all_stages_lose_nothing(works: OpenWorks) -> None:
+    """Lines by key before one window and one batch for all, events and bells on both replicas at once: each event is in
+    exactly one run, whichever transaction had to begin anew."""
+    throttle = Throttle(events=1, per=STEP // 100, burst=2, by="event.subject", over=Over.HOLD)
+    window = Active(windows=(Window(),), outside=Over.HOLD)
+    control = Control(throttle=throttle, active=window, gather=Batch(count=5, within=STEP // 50, by="event.type"))
+    one, two = await works(config_of(control)), await works(config_of(control), shard="two")
+    now = time.time_ns() // 1000
+    names = [(f"{key}{n:02}", key) for n in range(10) for key in "abcde"]
+
+    async def put(house: Works, mine: list[tuple[str, str]]) -> None:
+        for start in range(0, len(mine), 4):
+            few = mine[start : start + 4]
+            await house.put(*(make_event(name, subject=key, type=name[-1], received_at=now) for name, key in few))
+
+    async def ring(house: Works) -> None:
+        while await house.outcomes(outcome="held") or await house.outcomes(outcome="buffered") or not done:
+            await Bells(house).ring()
+            await asyncio.sleep(0.002)
+
+    done: list[bool] = []
+    bells = [asyncio.create_task(ring(house)) for house in (one, two, one, two)]
+    await asyncio.gather(put(one, names), put(two, names[::-1]))
+    done.append(True)
+    await asyncio.gather(*bells)
+    runs = [await run_of(one, run["uid"]) for run in await one.all_runs()]
+    events = Counter(uid for run in runs for uid in run.events)
+
+    assert len(events) == len(names)
+    assert set(events.values()) == {1}
+    assert max(len(run.events) for run in runs) <= 5
+    assert set(await one.outcomes()) == {"fired"}

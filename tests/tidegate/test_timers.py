@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.support.works import Tick
 from tidegate.store.factory import open_store
 from tidegate.store.records import Timer
 from tidegate.store.tx import Store, Tx
-from tidegate.timers import Timers
+from tidegate.timers import FireTimers, Timers
 
 
 @pytest.fixture
@@ -163,3 +163,29 @@ async def test_taking_is_undone_with_its_transaction(url: str, store: Store) -> 
         await do(store, take_and_fail)
 
     assert [timer.key for timer in await _left(store)] == ["a"]
+
+
+async def test_timers_of_a_kind_may_be_handled_together(store: Store) -> None:
+    """All that are due come in one call, in order; one that makes it fail is put off, and the others come about."""
+    calls: list[list[str]] = []
+
+    def ring(tx: Tx, timers: Sequence[Timer]) -> None:
+        names = [timer.key for timer in timers]
+        if "bad" in names:
+            raise ValueError("cannot handle bad")
+        calls.append(names)
+
+    await do(store, lambda tx: tx.set_timers([Timer(n, "choir", name) for n, name in enumerate(("b", "a", "c"))]))
+    first = FireTimers({}, {"choir": ring})
+    fired = await store.submit(first, frozenset())
+    await do(store, lambda tx: tx.set_timers([Timer(n, "choir", name) for n, name in enumerate(("d", "bad", "e"))]))
+    timers = Timers(store, {}, VirtualClock())
+    timers.handle_together("choir", ring)
+    task = asyncio.create_task(timers.run())
+    await until(lambda: len(calls) > 2)
+    timers.stop()
+    await task
+
+    assert (fired.handled, calls[0]) == (3, ["b", "a", "c"])
+    assert sorted(name for names in calls[1:] for name in names) == ["d", "e"]
+    assert [timer.key for timer in await _left(store)] == []

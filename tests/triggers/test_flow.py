@@ -181,6 +181,16 @@ def test_cancel_running_replaces_the_lane() -> None:
     assert ([uid for uid, _ in admitted.cancels], outcomes(admitted)) == (["run_a", "run_b"], [Outcome.FIRED])
 
 
+def test_cancel_running_leaves_other_lanes_alone() -> None:
+    """In a full pipeline the newest of a lane waits: it is no reason to stop what is the newest of another."""
+    full = {WHOLE: LaneState(WHOLE, ("run_a",), ("run_b",)), LaneName("p", "l"): LaneState(LaneName("p", "l"))}
+    admitted = run([intent(1, lane="l", when_busy=WhenBusy.CANCEL_RUNNING)], lanes=full, concurrency=2)
+
+    assert admitted.cancels == []
+    assert len(admitted.starts) == 1
+    assert "waits: pipeline p has 2 runs under way or waiting of 2 at once" in admitted.decisions[0].reason
+
+
 def test_cancel_running_without_a_lane_makes_just_enough_room() -> None:
     """Without a lane the oldest runs of a full pipeline are asked to stop, no more than needed."""
     state = lanes(active=("run_a", "run_b"))

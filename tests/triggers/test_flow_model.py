@@ -115,7 +115,7 @@ def play(engine: Engine, history: list[Together | Looked]) -> Story:
     return engine.told()
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(cases(0), STEPS, BUNCHES)
 def test_flows_do_what_the_model_says(case: Case, steps: list[Any], bunches: list[int]) -> None:
     """Any combination of stages, any order, clocks that jump, looks that come late: same runs, same decisions."""
@@ -128,7 +128,7 @@ def test_flows_do_what_the_model_says(case: Case, steps: list[Any], bunches: lis
     assert told.waits == expected.waits
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(cases(0), STEPS, BUNCHES)
 def test_each_event_is_in_one_place(case: Case, steps: list[Any], bunches: list[int]) -> None:
     """Every event is in exactly one run, or waits in one place, or ended once: nothing is lost and nothing doubled."""

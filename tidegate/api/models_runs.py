@@ -77,6 +77,7 @@ class RunDetail(RunRow):
 
     params: dict[str, Any]
     depth: int
+    priority: int
     definition: str
     config_hash: str
     replay: str | None = Field(description="The replay that started it.")

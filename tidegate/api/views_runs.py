@@ -105,6 +105,7 @@ def run_detail(
         **run_value_row(run).model_dump(),
         params=dict(run.params),
         depth=run.depth,
+        priority=run.priority,
         definition=run.definition,
         config_hash=run.config_hash,
         replay=None if replayed is None else replayed.replay,

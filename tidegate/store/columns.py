@@ -27,9 +27,12 @@ def text_column(name: str, *, key: bool = False, null: bool = False) -> "Column[
     return Column(name, text_type(), primary_key=key, nullable=null and not key)
 
 
-def int_column(name: str, *, key: bool = False, null: bool = False) -> "Column[int]":
-    """Make a column of whole numbers of 64 bits."""
-    return Column(name, BigInteger, primary_key=key, autoincrement=False, nullable=null and not key)
+def int_column(name: str, *, key: bool = False, null: bool = False, default: int | None = None) -> "Column[int]":
+    """Make a column of whole numbers of 64 bits; `default` is what a version that does not know it writes."""
+    given = None if default is None else text(str(default))
+    return Column(
+        name, BigInteger, primary_key=key, autoincrement=False, nullable=null and not key, server_default=given
+    )
 
 
 def seq_column() -> "Column[int]":

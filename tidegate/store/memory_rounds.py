@@ -29,6 +29,10 @@ class RoundsMemory:
     def lock_numbers(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
         return {name: replace(state, held=()) for name, state in self.lock_rounds(wanted, wait=wait).items()}
 
+    def count_open(self, trigger: str, most: int) -> int:
+        opened = sum(name.trigger == trigger and one.phase is Phase.OPEN for name, one in self.state.rounds.items())
+        return min(most, opened)
+
     def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
         joined: dict[RoundName, list[Occurrence]] = {}
         for name, one in held:

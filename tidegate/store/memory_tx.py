@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, TaskRun, TaskState
+from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, TaskRun, TaskState, rank
 from sensors.batch import Cursor, DeadLetter, ObjectAction, SeenObject
 from sensors.event import storable_text
 from tidegate.store import memory_actions
@@ -183,7 +183,7 @@ class MemoryTx(RoundsMemory, ReplaysMemory, MemoryAlerts, WatchMemory):
                 if len(rows) < ask.limit and (run.lease_until or 0) < self._now - ask.grace:
                     rows.append(self._claim(run, ask, taken_over=True))
                     break
-        for run in list(self.state.runs.values()):
+        for run in sorted(self.state.runs.values(), key=lambda run: rank(run.seq, run.priority)):
             free = [n for n, ask in enumerate(asks) if len(granted[n]) < ask.limit]
             if free and run.state == RunState.QUEUED and self._may_start(run, concurrency):
                 granted[free[0]].append(self._claim(run, asks[free[0]], taken_over=False))

@@ -27,7 +27,7 @@ SEEN = "key:t token:t incarnation:i state:t first_seen:i last_changed:i extra:t"
 RUN = (
     "uid:t pipeline:t definition:t state:t key:t key_scope:t created_at:i generation:i trigger:t trigger_event:t "
     "params:t partition:t lane:t depth:i holder:t lease_until:i fence:i started_at:i finished_at:i error:t "
-    "cancel_reason:t span:t run_span:t resumed_from:t config_hash:t"
+    "cancel_reason:t span:t run_span:t resumed_from:t config_hash:t priority:i"
 )
 TASK = (
     "uid:t run:t task:t partition:t state:t attempt:i failures:i lost:i engine:t engine_key:t handle:t started_at:i "
@@ -180,6 +180,7 @@ def run_row(run: Run) -> tuple[Any, ...]:
         run.run_span,
         run.resumed_from,
         run.config_hash,
+        run.priority,
     )
 
 

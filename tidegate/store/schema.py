@@ -213,12 +213,16 @@ runs = _wide(
     _t("run_span", null=True),
     _t("resumed_from", null=True),
     _t("config_hash"),
+    _i("priority", default=0),
 )
 Index("ix_runs_uid", runs.c.uid, unique=True)
 Index("ix_runs_pipeline", runs.c.pipeline, runs.c.seq)  # lists by pipeline
 Index("ix_runs_free", runs.c.pipeline, runs.c.seq, **_where("state = 'queued' AND lane IS NULL"))  # claims
 Index("ix_runs_laned", runs.c.pipeline, runs.c.seq, **_where("state = 'queued' AND lane IS NOT NULL"))  # claims
 Index("ix_runs_lane", runs.c.pipeline, runs.c.lane, runs.c.seq, **_where(f"lane IS NOT NULL AND {_NOT_FINAL}"))  # lanes
+Index(  # claims: what goes before its turn
+    "ix_runs_urgent", runs.c.pipeline, runs.c.priority, runs.c.seq, **_where("state = 'queued' AND priority > 0")
+)
 Index("ix_runs_active", runs.c.pipeline, runs.c.lease_until, **_where(_ACTIVE))  # concurrency, leases
 Index("ix_runs_trigger_event", runs.c.trigger_event, **_where("trigger_event IS NOT NULL"))  # lineage, retention
 Index("ix_runs_partition", runs.c.partition, runs.c.seq, **_where("partition IS NOT NULL"))  # lists by partition

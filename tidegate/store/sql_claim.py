@@ -4,6 +4,9 @@ Order of work: leases that ended are taken over; then the pipelines with waiting
 the next along the index, oldest head first, and each is asked for as many runs as its concurrency leaves room for. So a
 pipeline with a hundred thousand waiting runs costs what any other costs.
 
+A run with a priority goes as if it had come a number of runs earlier (`pipelines.run.rank`). What has one is looked at
+level by level, so that the first of all by rank are found whatever waits before them.
+
 Within one pipeline the first waiting runs are looked at (`WINDOW`); a run of a lane may start if nothing unfinished
 came before it in that lane and nothing of it is under way. When the window is full of runs that wait for their lanes,
 the heads of further lanes are looked at, a bounded number per call, going on next time where this one ended.
@@ -13,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
+from pipelines.run import rank
 from tidegate.store.records import ClaimAsk, ClaimedRow
 from tidegate.store.rows import RUN, TASK, names, run_of, task_of
 from tidegate.store.session import Session
@@ -44,13 +48,30 @@ _HEADS = (
     f"WITH RECURSIVE {_heads('IS NULL')} SELECT pipeline, seq FROM h WHERE pipeline IS NOT NULL",
     f"WITH RECURSIVE {_heads('IS NOT NULL')} SELECT pipeline, seq FROM h WHERE pipeline IS NOT NULL",
 )
-_FREE = "SELECT seq FROM runs WHERE pipeline = ? AND state = 'queued' AND lane IS NULL ORDER BY seq LIMIT ?"
-_LANES = (
-    "SELECT w.seq, w.lane, CASE WHEN EXISTS (SELECT 1 FROM runs AS e WHERE e.pipeline = w.pipeline AND e.lane = w.lane"
-    f" AND e.{_LANED.replace('state', 'e.state')} AND e.seq < w.seq) THEN 0 ELSE 1 END"
-    " FROM (SELECT seq, pipeline, lane FROM runs WHERE pipeline = ? AND state = 'queued' AND lane IS NOT NULL"
-    f" ORDER BY seq LIMIT {WINDOW}) AS w ORDER BY w.seq"
+_NEXT = (
+    "FROM runs AS r WHERE r.state = 'queued' AND r.priority > 0 AND (r.pipeline, r.priority) > (u.pipeline, u.priority)"
+    " ORDER BY r.pipeline, r.priority, r.seq LIMIT 1"
 )
+_ACTIVE_AND_URGENT = (
+    "WITH RECURSIVE u(pipeline, priority, seq) AS (SELECT * FROM (SELECT pipeline, priority, seq FROM runs"
+    " WHERE state = 'queued' AND priority > 0 ORDER BY pipeline, priority, seq LIMIT 1) AS first UNION ALL"
+    f" SELECT (SELECT r.pipeline {_NEXT}), (SELECT r.priority {_NEXT}), (SELECT r.seq {_NEXT}) FROM u"
+    " WHERE u.pipeline IS NOT NULL)"
+    f" SELECT pipeline, lane, 0, 0 FROM runs WHERE {_ACTIVE}"
+    " UNION ALL SELECT pipeline, NULL, priority, seq FROM u WHERE pipeline IS NOT NULL"
+)
+_FREE = "SELECT seq, priority FROM runs WHERE pipeline = ? AND state = 'queued' AND lane IS NULL ORDER BY seq LIMIT ?"
+_LANES = (
+    "SELECT w.seq, w.priority, w.lane, CASE WHEN EXISTS (SELECT 1 FROM runs AS e WHERE e.pipeline = w.pipeline"
+    f" AND e.lane = w.lane AND e.{_LANED.replace('state', 'e.state')} AND e.seq < w.seq) THEN 0 ELSE 1 END"
+    " FROM (SELECT seq, priority, pipeline, lane FROM runs WHERE pipeline = ? AND state = 'queued'"
+    f" AND lane IS NOT NULL ORDER BY seq LIMIT {WINDOW}) AS w ORDER BY w.seq"
+)
+_URGENT_FREE = (
+    "SELECT seq, priority FROM runs WHERE pipeline = ? AND priority = ? AND state = 'queued' AND priority > 0"
+    " AND lane IS NULL ORDER BY seq LIMIT ?"
+)
+_URGENT_LANES = _LANES.replace("AND lane IS NOT NULL", "AND priority > 0 AND priority = ? AND lane IS NOT NULL")
 _LANE_HEADS = (
     "WITH RECURSIVE l(lane, n) AS ("
     f"SELECT (SELECT min(lane) FROM runs WHERE pipeline = ? AND {_LANED} AND lane > ?), 1 UNION ALL"
@@ -129,17 +150,20 @@ class ClaimSql:
         return out
 
     def _waiting(self, want: int, concurrency: Mapping[str, int]) -> list[int]:
-        """Choose (and lock) up to `want` waiting runs, oldest first, within lanes and concurrency."""
+        """Choose (and lock) up to `want` waiting runs, the first by rank, within lanes and concurrency."""
         heads: dict[str, int] = {}
         for sql in _HEADS:
             for pipeline, seq in self._s.select(sql):
                 heads[pipeline] = min(seq, heads.get(pipeline, seq))
         if not heads:
             return []
-        active = self._active()
-        chosen: list[int] = []
+        active, urgent = self._active()
+        for pipeline, levels in urgent.items():
+            first = min(rank(seq, priority) for priority, seq in levels.items())
+            heads[pipeline] = min(first, heads.get(pipeline, first))
+        chosen: list[tuple[int, int]] = []  # (rank, seq)
         for pipeline in sorted(heads, key=heads.__getitem__):
-            if len(chosen) >= want and heads[pipeline] > chosen[want - 1]:
+            if len(chosen) >= want and heads[pipeline] > chosen[want - 1][0]:
                 break
             most = concurrency.get(pipeline, DEFAULT_CONCURRENCY)
             under_way: Sequence[str | None] | None = active.get(pipeline, [])
@@ -147,24 +171,29 @@ class ClaimSql:
                 under_way = self._alone(pipeline)
             if under_way is not None and len(under_way) < most:
                 busy = {lane for lane in under_way if lane is not None}
-                chosen.extend(self._of_pipeline(pipeline, min(most - len(under_way), want), busy))
+                room = min(most - len(under_way), want)
+                chosen.extend(self._of_pipeline(pipeline, room, busy, sorted(urgent.get(pipeline, ()))))
                 chosen.sort()
-        chosen = chosen[:want]
-        if self._s.locks and chosen:
+        seqs = [seq for _, seq in chosen[:want]]
+        if self._s.locks and seqs:
             held = self._s.select(
                 "SELECT seq FROM runs WHERE seq = ANY(?::bigint[]) AND state = 'queued'"
                 " ORDER BY seq FOR UPDATE SKIP LOCKED",
-                chosen,
+                seqs,
             )
-            chosen = [row[0] for row in held]
-        return chosen
+            seqs = [row[0] for row in held]
+        return seqs
 
-    def _active(self) -> dict[str, list[str | None]]:
-        """Return the lane of every run under way, by pipeline."""
+    def _active(self) -> tuple[dict[str, list[str | None]], dict[str, dict[int, int]]]:
+        """Return the lane of every run under way, by pipeline; and the first waiting run of each level of priority."""
         active: dict[str, list[str | None]] = {}
-        for pipeline, lane in self._s.select(f"SELECT pipeline, lane FROM runs WHERE {_ACTIVE}"):
-            active.setdefault(pipeline, []).append(lane)
-        return active
+        urgent: dict[str, dict[int, int]] = {}
+        for pipeline, lane, priority, seq in self._s.select(_ACTIVE_AND_URGENT):
+            if priority:
+                urgent.setdefault(pipeline, {})[priority] = seq
+            else:
+                active.setdefault(pipeline, []).append(lane)
+        return active, urgent
 
     def _alone(self, pipeline: str) -> Sequence[str | None] | None:
         """Keep other replicas from claiming this pipeline until the end of the transaction; return the lanes of its
@@ -174,14 +203,24 @@ class ClaimSql:
             return None
         return [row[0] for row in self._s.select(f"SELECT lane FROM runs WHERE {_ACTIVE} AND pipeline = ?", pipeline)]
 
-    def _of_pipeline(self, pipeline: str, limit: int, busy: AbstractSet[str]) -> list[int]:
-        """Return up to `limit` runs of a pipeline that may start, oldest first; `busy`: lanes with runs under way."""
-        free = [row[0] for row in self._s.select(_FREE, pipeline, limit)]
-        window = self._s.select(_LANES, pipeline)
-        laned = [seq for seq, lane, first in window if first and lane not in busy]
-        if len(free) + len(laned) < limit and len(window) == WINDOW:
-            laned = sorted({*laned, *self._further_lanes(pipeline, busy)})
-        return sorted(free + laned)[:limit]
+    def _of_pipeline(
+        self, pipeline: str, limit: int, busy: AbstractSet[str], levels: Sequence[int]
+    ) -> list[tuple[int, int]]:
+        """Return up to `limit` runs of a pipeline that may start, as (rank, seq), the first by rank.
+
+        `busy` are lanes with runs under way, `levels` the priorities that wait.
+        """
+        free = list(self._s.select(_FREE, pipeline, limit))
+        window = list(self._s.select(_LANES, pipeline))
+        full = len(window) == WINDOW
+        for level in levels:
+            free += self._s.select(_URGENT_FREE, pipeline, level, limit)
+            window += self._s.select(_URGENT_LANES, pipeline, level)
+        found = {seq: rank(seq, priority) for seq, priority in free}
+        found |= {seq: rank(seq, priority) for seq, priority, lane, first in window if first and lane not in busy}
+        if len(found) < limit and full:
+            found = {**{seq: seq for seq in self._further_lanes(pipeline, busy)}, **found}
+        return sorted((place, seq) for seq, place in found.items())[:limit]
 
     def _further_lanes(self, pipeline: str, busy: AbstractSet[str]) -> list[int]:
         """Look at the heads of the next lanes in name order, from where the last look ended."""

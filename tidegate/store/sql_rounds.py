@@ -62,6 +62,14 @@ class RoundsSql:
         found = self._locked(ask, json_rows([[name.trigger, name.key] for name in ask]), wait=wait)
         return {name: _round(row, ()) for name, row in found.items()}
 
+    def count_open(self, trigger: str, most: int) -> int:
+        rows = self._s.select(
+            "SELECT count(*) FROM (SELECT 1 FROM rounds WHERE trigger = ? AND phase = 'open' LIMIT ?) AS o",
+            trigger,
+            most,
+        )
+        return int(rows[0][0])
+
     def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
         self._s.bulk(_HELD, [_held_row(name, one) for name, one in held])
 

@@ -140,6 +140,10 @@ class Tx(AlertTx, ReplayTx, WatchTx, Protocol):
         """Do as `lock_rounds`, but leave out what they hold: it stands in a queue that nobody reads whole."""
         ...
 
+    def count_open(self, trigger: str, most: int) -> int:
+        """Count the open rounds of a trigger, up to `most`."""
+        ...
+
     def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
         """Let events join the queues of rounds; `part` gives the order."""
         ...

@@ -236,7 +236,7 @@ CREATE TABLE runs (
 	span TEXT, 
 	run_span TEXT, 
 	resumed_from TEXT, 
-	config_hash TEXT NOT NULL, 
+	config_hash TEXT NOT NULL, priority BIGINT DEFAULT 0 NOT NULL, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_runs_active ON runs (pipeline, lease_until) WHERE state IN ('running', 'cancelling');
@@ -444,6 +444,7 @@ CREATE TABLE alert_messages (
 );
 CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
 CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
+CREATE INDEX ix_runs_urgent ON runs (pipeline, priority, seq) WHERE state = 'queued' AND priority > 0;
 CREATE TABLE replays (
 	uid TEXT NOT NULL, 
 	request_id TEXT NOT NULL, 
