@@ -177,7 +177,7 @@ _SLOTS = tuple(
 
 
 def evolve(task_run: TaskRun, **changes: Any) -> TaskRun:
-    """Return a task run with changes: `dataclasses.replace` in a third of its time, which every step pays many times."""
+    """Return a task run with changes: `dataclasses.replace` in a third of its time, which steps pay many times."""
     made = TaskRun.__new__(TaskRun)
     for name, read, write in _SLOTS:
         write(made, changes[name] if name in changes else read(task_run))

@@ -247,7 +247,8 @@ def test_back_off_grows_within_bounds(failures: int, random: float, retry_after:
 
 def test_a_changed_task_run_is_what_replace_makes_of_it() -> None:
     """The quick copy of steps carries every field over, and changes what it is told to."""
-    task = TaskRun(**{one.name: f"old {one.name}" for one in fields(TaskRun)})
+    old: dict[str, Any] = {one.name: f"old {one.name}" for one in fields(TaskRun)}
+    task = TaskRun(**old)
     changes: dict[str, Any] = {one.name: f"new {one.name}" for one in fields(TaskRun)}
 
     assert evolve(task) == task
