@@ -3,8 +3,9 @@
 In-process, both with two warm workers on this machine's cores, in turn in the same run. Ours is the real dispatcher
 over SQLite on disk with every state durable before it is acted upon, and the `python` engine; the baseline is
 `ProcessPoolExecutor.submit` of the same function, all at once, results awaited. `ratio` is time per task ÷ time per
-submission, `cpu_ratio` the same of the CPU time of the process that submits. `start_p50_over_bare_ms`: in a chain of tasks, from one task's call to the next one's, less a bare
-submission's round trip. `fan_out_…`: 10,000 partitions of one task, with the growth of resident memory.
+submission, `cpu_ratio` the same of the CPU time of the process that submits. `start_p50_over_bare_ms`: in a chain of
+tasks, from one task's call to the next one's, less a bare submission's round trip. `fan_out_…`: 10,000 partitions of
+one task, with the growth of resident memory.
 """
 
 import asyncio
