@@ -57,6 +57,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import flow_control as f
     from config import patterns as w
     from config import pipelines_section as p
+    from config import pools_section as o
     from config import service_section as s
     from config import triggers_section as t
 
@@ -90,6 +91,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "triggers.NAME.active.windows", f.WindowOptions
     yield "triggers.NAME.batch", f.BatchOptions
     yield "triggers.NAME.debounce", f.DebounceOptions
+    yield "pools.NAME", o.PoolOptions
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions

@@ -8,11 +8,11 @@ could not be written, `undone` gives a board as it stood before.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pipelines import fanout, upstream
 from pipelines.endings import closed, conclusion
-from pipelines.run import Run, RunState, TaskRun, TaskState
+from pipelines.run import Run, RunState, TaskRun, TaskState, evolve
 from pipelines.shape import Shape
 from pipelines.start_queue import StartQueue
 from pipelines.step import AMBIGUOUS, MAX_ERROR, Advance, MintSpan, engine_key
@@ -170,12 +170,13 @@ class Board:
         a receiver that drops repeats.
         """
         unknown = task_run.error_kind == AMBIGUOUS and task_run.engine_key is not None
-        task_run = replace(task_run, attempt=task_run.attempt + 1)
+        attempt = task_run.attempt + 1
         self.put(
-            replace(
+            evolve(
                 task_run,
                 state=TaskState.RUNNING,
-                engine_key=task_run.engine_key if unknown else engine_key(self.run, task_run),
+                attempt=attempt,
+                engine_key=task_run.engine_key if unknown else engine_key(self.run, task_run, attempt),
                 handle=None,
                 started_at=self.at,
                 first_started_at=self.at if task_run.first_started_at is None else task_run.first_started_at,
@@ -189,7 +190,7 @@ class Board:
     def restart(self, task_run: TaskRun) -> None:
         """Let an attempt that was lost go again: at once, or when its pools have room."""
         if self.shape.tasks[task_run.task].pools:
-            self.put(replace(task_run, state=TaskState.READY))
+            self.put(evolve(task_run, state=TaskState.READY))
             self._queue.add(task_run.task, task_run.label, first=True)
         else:
             self.start(task_run)
@@ -212,7 +213,7 @@ class Board:
 
     def refuse(self, name: str, why: str, kind: str) -> None:
         """Fail a task whose condition or partitions cannot be evaluated."""
-        self._end(replace(self.tasks[name], failures=1), TaskState.FAILED, why, kind)
+        self._end(evolve(self.tasks[name], failures=1), TaskState.FAILED, why, kind)
 
     def open(self, name: str) -> None:
         """Let a task start: its condition holds."""
@@ -311,7 +312,7 @@ class Board:
         return Met.WAIT if above.state in _NOT_STARTED else others.met("all_success")
 
     def _make_ready(self, task_run: TaskRun) -> None:
-        self.put(replace(task_run, state=TaskState.READY))
+        self.put(evolve(task_run, state=TaskState.READY))
         self._queue.add(task_run.task, task_run.label)
 
     def _reopen(self, task: TaskDef) -> None:
@@ -319,9 +320,9 @@ class Board:
         node = self.tasks[task.name]
         self._gates.pop(task.name, None)
         if task.name not in self._fans:
-            self.put(replace(node, state=TaskState.SUCCEEDED, started_at=self.at, finished_at=self.at, output="[]"))
+            self.put(evolve(node, state=TaskState.SUCCEEDED, started_at=self.at, finished_at=self.at, output="[]"))
             return
-        self.put(replace(node, state=TaskState.RUNNING, attempt=1, started_at=self.at))
+        self.put(evolve(node, state=TaskState.RUNNING, attempt=1, started_at=self.at))
         fan = self._fans[task.name]
         for label in fan.labels:
             one = self.tasks[label]
@@ -376,7 +377,7 @@ class Board:
         """End a task run that has no attempt under way."""
         self._gates.pop(task_run.label, None)
         self.put(
-            replace(task_run, state=state, finished_at=self.at, next_at=None, error=error[:MAX_ERROR], error_kind=kind)
+            evolve(task_run, state=state, finished_at=self.at, next_at=None, error=error[:MAX_ERROR], error_kind=kind)
         )
 
     def look_for_room(self) -> None:
@@ -396,7 +397,7 @@ class Board:
                 if label in self.held:
                     again.append(task_run)
                 else:
-                    self.put(replace(task_run, state=TaskState.READY, next_at=None))
+                    self.put(evolve(task_run, state=TaskState.READY, next_at=None))
                     self._queue.add(task, label, first=True)
         most = max(1, self.shape.definition.max_tasks)
         if self._running < most:

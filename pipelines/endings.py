@@ -1,10 +1,9 @@
 """How a run ends, and how a task does that fanned out: what the ends of all their parts come to. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from pipelines.fanout import blame, output_of, required_of
-from pipelines.run import Run, RunState, TaskRun, TaskState
+from pipelines.run import Run, RunState, TaskRun, TaskState, evolve
 from pipelines.shape import Shape
 from pipelines.step import MAX_ERROR
 from pipelines.task import TaskDef
@@ -15,22 +14,24 @@ def closed(task: TaskDef, node: TaskRun, slices: Sequence[TaskRun], at: int) -> 
     """Return the task run of a task all of whose slices have ended."""
     succeeded = sum(one.state is TaskState.SUCCEEDED for one in slices)
     required = required_of(task, len(slices))
-    node = replace(
+    node = evolve(
         node,
         finished_at=at,
         cpu_seconds=sum(one.cpu_seconds or 0.0 for one in slices) or None,
         peak_rss_bytes=max((one.peak_rss_bytes or 0 for one in slices), default=0) or None,
     )
     if succeeded >= required:
-        return replace(node, state=TaskState.SUCCEEDED, output=output_of(slices))
+        return evolve(node, state=TaskState.SUCCEEDED, output=output_of(slices))
     found = {one.state for one in slices}
     state, kind = TaskState.FAILED, "partitions_failed"
     if TaskState.FAILED not in found:
         if TaskState.CANCELLED in found:
             state, kind = TaskState.CANCELLED, "cancelled"
-        elif TaskState.SKIPPED in found and TaskState.UPSTREAM_FAILED not in found:
+        elif TaskState.UPSTREAM_FAILED in found:
+            state, kind = TaskState.UPSTREAM_FAILED, "upstream_failed"
+        else:
             state, kind = TaskState.SKIPPED, "stopped"
-    return replace(node, state=state, error=blame(slices, required)[:MAX_ERROR], error_kind=kind)
+    return evolve(node, state=state, error=blame(slices, required)[:MAX_ERROR], error_kind=kind)
 
 
 def conclusion(

@@ -95,7 +95,11 @@ class MemoryRuns:
         """Ask a run to stop: a queued one is cancelled at once, a running one becomes `cancelling`."""
         found = self.runs[run]
         if found.state is RunState.QUEUED:
-            self._move(found, RunState.CANCELLED, cancel_reason=reason, finished_at=self._clock.now())
+            now = self._clock.now()
+            self._move(found, RunState.CANCELLED, cancel_reason=reason, finished_at=now)
+            for uid, task in self._tasks[run].items():
+                if not task.state.final:
+                    self._tasks[run][uid] = replace(task, state=TaskState.CANCELLED, finished_at=now)
             del self._open[run]
         elif found.state is RunState.RUNNING:
             self._move(found, RunState.CANCELLING, cancel_reason=reason)

@@ -52,7 +52,9 @@ class Needs:
             return Met.START
         if self.succeeded + self.total - self.final >= wanted:
             return Met.WAIT
-        return Met.SKIP if self.succeeded + self.left_out == self.final else Met.NEVER
+        if self.succeeded + self.left_out < self.final:
+            return Met.NEVER
+        return Met.SKIP if self.final == self.total else Met.WAIT  # a failure to come would outweigh the skips
 
 
 def wanted_of(upstream: str, total: int) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from sensors.uid import EVENT, UidSeries
-from tests.campaigns.joins import Doomed
+from tests.campaigns._doomed import Doomed
 from tests.support.postgres import fresh_database, running_server
 from tests.support.replaying import Replaying
 from tests.support.stores import do

@@ -15,7 +15,7 @@ from pipelines.pipeline import PipelineDef
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.run import Run, RunState, TaskState
 from pipelines.task import Retries, TaskDef
-from tests.pipelines.test_dispatch_chaos import kill
+from tests.support.dag_world import kill
 from tests.support.dispatching import Bench
 from tests.support.scripted_engine import Gate, ScriptedEngine
 

@@ -13,6 +13,7 @@ from tidegate.cli import (
     events,
     explaining,
     lineage,
+    pipelines,
     replays,
     runs,
     sensors,
@@ -36,6 +37,7 @@ app.add_typer(triggers.app, name="triggers")
 app.add_typer(events.app, name="events")
 explaining.register(app)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(runs.app, name="runs")
 app.add_typer(replays.app, name="replays")
 app.add_typer(alerts.app, name="alerts")

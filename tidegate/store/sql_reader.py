@@ -34,6 +34,7 @@ from tidegate.store.sql_dispatch import read_runs, read_settings
 from tidegate.store.sql_history import HistoryReader
 from tidegate.store.sql_lineage import LineageSql
 from tidegate.store.sql_replays import ReplaysReader
+from tidegate.store.sql_slices import SliceReader
 from tidegate.store.sql_standing import StandingReader
 from tidegate.store.sql_watch import ChecksReader
 
@@ -389,7 +390,15 @@ class RunReader:
 
 
 class SqlReader(
-    EventReader, ActionReader, AlertReader, HistoryReader, StandingReader, ReplaysReader, ChecksReader, RunReader
+    EventReader,
+    ActionReader,
+    AlertReader,
+    HistoryReader,
+    StandingReader,
+    ReplaysReader,
+    ChecksReader,
+    SliceReader,
+    RunReader,
 ):
     """`Reader` over a session."""
 
