@@ -13,6 +13,7 @@ import config
 from config.alerts_section import read_alerts
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
+from config.function_tasks import check_functions
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -33,6 +34,7 @@ from config.yaml import MAX_BYTES, Scalar, Table, read_yaml
 from pipelines.errors import DefinitionError
 from pipelines.kind import EngineKind
 from pipelines.pipeline import PipelineDef
+from pipelines.signatures import read_signatures
 from sensors.kind import SensorKind
 
 SECTIONS: Final = (
@@ -86,6 +88,7 @@ def load_config(
     service = read_service(reading)
     reading.base = (reading.base / service.base).resolve()
     plugins = tuple((reading.base / plugin).resolve() for plugin in service.plugins)
+    really = load is None
     if load is None:
         from pipelines.loading import load_pipelines
 
@@ -94,6 +97,8 @@ def load_config(
     engine_kinds = by_name(engine_registry(reading, plugins) if engines is None else engines)
     imported: set[Path] = set()
     loaded = _sections(reading, service, sensor_kinds, engine_kinds, _noting(load, imported))
+    if really:
+        check_functions(reading, loaded["pipelines"], read_signatures)
     report.raise_if_any(names)
     read = {path.resolve() for path in (*paths, *overlays)} | {path.resolve() for path in reading.read} | set(plugins)
     read |= imported

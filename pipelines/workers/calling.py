@@ -74,7 +74,27 @@ def bound(
             positional.append(value)
         else:
             named[name] = value
+    _refuse_unknown(function, args)
     return positional, named
+
+
+def is_context(function: Callable[..., Any], name: str) -> bool:
+    """Say whether a parameter of a function gets the context."""
+    return name == CONTEXT or _hints(function).get(name) is Context
+
+
+def _refuse_unknown(function: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Refuse arguments of the task's own that the function does not take: they are mistyped, not meant for nobody."""
+    parameters = inspect.signature(function).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for name in args:
+        if name not in parameters:
+            raise TaskFailed(
+                f"the function takes no argument {name!r}; {nearest(name, list(parameters))}",
+                "bad_arguments",
+                retryable=False,
+            )
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
