@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from config.check import check
 from config.load import load_config
 from pipelines.errors import DefinitionError
@@ -41,36 +39,23 @@ def test_functions_that_fit_are_no_problem(tmp_path: Path) -> None:
     assert problems(tmp_path, tasks) == []
 
 
-@pytest.mark.parametrize(
-    ("task", "place", "said"),
-    [
-        pytest.param(
-            '{engine: python, function: "jobs:report"}', "6:37 pipelines.p.tasks.t.function",
-            "jobs:report needs 'day', which nobody gives", id="missing",
-        ),
-        pytest.param(
-            '{engine: python, function: "jobs:clean", args: {sync: 1, limt: 2}}', "pipelines.p.tasks.t.args.limt",
-            "jobs:clean takes no 'limt', did you mean 'limit'", id="unknown",
-        ),
-        pytest.param(
-            '{engine: python, function: "jobs:claen"}', "pipelines.p.tasks.t.function", "jobs has no 'claen'",
-            id="no-function",
-        ),
-        pytest.param(
-            '{engine: python, function: "jobs:number"}', "pipelines.p.tasks.t.function", "not a function", id="no-call"
-        ),
-        pytest.param(
-            '{engine: dask, function: "jobz:f"}', "pipelines.p.tasks.t.function", "cannot be imported", id="no-module"
-        ),
-    ],
-)  # fmt: skip
-def test_a_function_that_does_not_fit_is_told_at_its_place(tmp_path: Path, task: str, place: str, said: str) -> None:
-    """Line, path, what is wrong and the nearest name, before anything runs."""
-    (found,) = problems(tmp_path, f"\n      t: {task}\n")
+def test_a_function_that_does_not_fit_is_told_at_its_place(tmp_path: Path) -> None:
+    """Line, path, what is wrong and the nearest name, before anything runs; one import serves all."""
+    tasks = """
+      missing: {engine: python, function: "jobs:report"}
+      unknown: {engine: python, function: "jobs:clean", args: {sync: 1, limt: 2}}
+      no-function: {engine: python, function: "jobs:claen"}
+      no-call: {engine: python, function: "jobs:number"}
+      no-module: {engine: dask, function: "jobz:f"}
+"""
+    missing, unknown, no_function, no_call, no_module = problems(tmp_path, tasks)
 
-    assert place in found
-    assert said.split(",", maxsplit=1)[0] in found
-    assert said.rsplit(", ", maxsplit=1)[-1] in found
+    assert missing.startswith("tidegate.yaml:6:43 pipelines.p.tasks.missing.function: ")
+    assert "jobs:report needs 'day', which nobody gives" in missing
+    assert "pipelines.p.tasks.unknown.args.limt: jobs:clean takes no 'limt', did you mean 'limit'?" in unknown
+    assert "pipelines.p.tasks.no-function.function: jobs has no 'claen'" in no_function
+    assert "not a function" in no_call
+    assert "'jobz:f' cannot be imported" in no_module
 
 
 def test_signatures_come_without_importing_here(tmp_path: Path) -> None:
@@ -87,30 +72,33 @@ def test_signatures_come_without_importing_here(tmp_path: Path) -> None:
     assert "exit code 9" in str(found)
 
 
-@pytest.mark.parametrize(
-    ("on", "engine", "more"),
-    [("dask", "dask", {}), ("dask:big", "dask", {"connection": "big"}), ("python", "python", {})],
-)
-def test_one_line_places_a_pipeline(tmp_path: Path, on: str, engine: str, more: dict[str, str]) -> None:
+def test_one_line_places_a_pipeline(tmp_path: Path) -> None:
     """`on` moves the Python tasks of a pipeline, from Python or YAML, and no others."""
     (tmp_path / "jobs.py").write_text(JOBS)
     path = tmp_path / "tidegate.yaml"
-    path.write_text(f"""
-connections: {{big: {{kind: dask, scheduler: "tcp://big:8786"}}}}
+    path.write_text("""
+connections: {big: {kind: dask, scheduler: "tcp://big:8786"}}
 pipelines:
-  p: {{python: "jobs:flow", on: "{on}"}}
-  q:
-    on: {on}
+  a: {python: "jobs:flow", on: dask}
+  b: {python: "jobs:flow", on: "dask:big"}
+  c: {python: "jobs:flow", on: python}
+  d:
+    on: dask
     tasks:
-      one: {{engine: python, function: "jobs:free"}}
-      two: {{engine: command, argv: [echo]}}
+      flow: {engine: python, function: "jobs:free"}
+      two: {engine: command, argv: [echo]}
 """)
     config = load_config([path], environ={})
+    placed = {name: pipeline.task("flow") for name, pipeline in config.pipelines.items()}
 
-    for task in (config.pipelines["p"].task("flow"), config.pipelines["q"].task("one")):
-        assert task.engine == engine
-        assert {name: task.options[name] for name in more} == more
-    assert config.pipelines["q"].task("two").engine == "command"
+    assert {name: task.engine for name, task in placed.items()} == {
+        "a": "dask",
+        "b": "dask",
+        "c": "python",
+        "d": "dask",
+    }
+    assert placed["b"].options["connection"] == "big"
+    assert config.pipelines["d"].task("two").engine == "command"
 
 
 def test_a_place_that_is_none_is_told(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ async def test_failures_are_those_of_the_function(
 async def test_a_timeout_kills_there(cluster: DaskCluster, folder: Path) -> None:
     """The function is killed on its worker, with its children, when the attempt's time is up."""
     async with opened(folder) as engine:
-        context = call(cluster, "plain:hang", {"ready": str(folder / "ready")}, seconds=2.0)
+        context = call(cluster, "plain:hang", {"ready": str(folder / "ready")}, seconds=1.0)
         with pytest.raises(TaskFailed, match="longer than its timeout") as caught:
             await run(engine, context)
         await gone(await read_pid(folder / "ready"))
