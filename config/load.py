@@ -18,6 +18,7 @@ from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
 from config.pipelines_section import LoadPipelines, parameter_names, read_pipelines
+from config.pools_section import read_pools
 from config.problems import ConfigProblems, Mark, Report, known_names
 from config.reading import Reading, place_of
 from config.sensors_section import emitted_types, read_sensors
@@ -46,6 +47,7 @@ SECTIONS: Final = (
     "sensors",
     "triggers",
     "datasets",
+    "pools",
     "pipelines",
 )
 
@@ -127,7 +129,8 @@ def _sections(
     _check_sections(reading)
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
-    pipelines = read_pipelines(reading, engines, load)
+    pools = read_pools(reading)
+    pipelines = read_pipelines(reading, engines, load, pools)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
     types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}
@@ -149,6 +152,7 @@ def _sections(
         "connections": connections,
         "datasets": read_datasets(reading, connections),
         "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
+        "pools": {name: pool.limit for name, pool in pools.items()},
         "pipelines": pipelines,
         "triggers": read_triggers(reading, types, parameter_names(reading, pipelines)),
     }

@@ -46,6 +46,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Needs = Sequence["str | Task[..., Any]"]
+Partitions = Any  # a list, a map, CEL, or the task whose output it is
+Failures = str | Sequence[str | type[BaseException]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskShape:
+    """What `@task` was told of when, how often and how much at once; see `pipelines.task.TaskDef`."""
+
+    when: str | None = None
+    partitions: Any = None
+    per: "str | Task[..., Any] | None" = None
+    require: int | float | None = None
+    max_parallel: int | None = None
+    pool: str | None = None
+    retry_on: tuple[str, ...] = ()
+    never_retry_on: tuple[str, ...] = ()
+    timeout_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +81,7 @@ class TaskSettings:
     memory: str | int | None = None
     in_loop: bool = False
     events: bool | None = None
+    shape: TaskShape = field(default_factory=TaskShape)
 
 
 class Task(Generic[P, R]):
@@ -98,6 +116,7 @@ class Pipeline:
     finish_by: str | None = None
     tags: tuple[str, ...] = ()
     on: str = ""
+    timeout: float | None = None
 
 
 @overload
@@ -119,10 +138,19 @@ def task(
     memory: str | int | None = None,
     in_loop: bool = False,
     events: bool | None = None,
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(  # noqa: PLR0913 - all by name
+def task(  # noqa: PLR0913 - one place for all that can be said of a task
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -138,13 +166,31 @@ def task(  # noqa: PLR0913 - all by name
     memory: str | int | None = None,
     in_loop: bool = False,
     events: bool | None = None,
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
 ) -> Any:
     """Make a function a task; use bare (`@task`) or with settings.
 
     `retries` counts repeats after a failed attempt (or is a `Retries` with back-off and jitter). `timeout` bounds one
     attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
     `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
-    `all_done` or `any_success`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+    `all_done`, `any_success` or `2_of`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+
+    `when` is CEL over `params, partition, run, events, tasks`: where it is false, the task is skipped. `partitions`
+    fans the task out, one call per element: a list, a map of names to elements, CEL that gives one, or the task whose
+    output it is; the function's parameters `item` and `partition` are the element and its name. `per` names a task
+    that fans out instead: one call per slice of it, with that slice's output. `require` is how many slices must
+    succeed (all; a number; a share below 1), `max_parallel` how many run at once; `pool` bounds it beside other tasks.
+    `retry_on` and `never_retry_on` narrow retries down to error kinds, exceptions (or their names), `exit:75`,
+    `http:503`. `timeout_all` bounds all attempts and the waits between them.
+
     `on` is where it runs: here (empty), `"dask"`, `"dask:CONNECTION"`, or a scheduler's address. `memory` is the most
     that it may use (`"2GiB"`, or bytes). `in_loop` calls an `async def` in the service's own loop, for tasks that
     only wait. `events` says whether the context brings the causing events (None: when the function says `.events`).
@@ -166,6 +212,17 @@ def task(  # noqa: PLR0913 - all by name
         memory=memory if memory is None else _size(memory),
         in_loop=in_loop,
         events=events,
+        shape=TaskShape(
+            when=when,
+            partitions=partitions,
+            per=per,
+            require=require,
+            max_parallel=max_parallel,
+            pool=pool,
+            retry_on=_failures(retry_on),
+            never_retry_on=_failures(never_retry_on),
+            timeout_all=None if timeout_all is None else _seconds(timeout_all),
+        ),
     )
     if in_loop and (on or memory is not None):
         raise DefinitionError(
@@ -196,11 +253,13 @@ def pipeline(
     finish_by: str | None = None,
     tags: Sequence[str] = (),
     on: str = "",
+    timeout: str | float | None = None,
 ) -> Pipeline:
     """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
 
-    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. `on` is where its tasks run
-    that do not say so themselves: `"dask"`, `"dask:CONNECTION"` or a scheduler's address. Raises DefinitionError.
+    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run, `timeout` the time from a
+    run's start to its end. `on` is where its tasks run that do not say so themselves: `"dask"`, `"dask:CONNECTION"` or
+    a scheduler's address. Raises DefinitionError.
     """
     for one in tasks:
         if not isinstance(one, Task):
@@ -214,6 +273,7 @@ def pipeline(
         finish_by=finish_by,
         tags=tuple(tags),
         on=check_place(on),
+        timeout=None if timeout is None else _seconds(timeout),
     )
 
 
@@ -282,6 +342,11 @@ def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:
     if isinstance(value, bool) or not isinstance(value, int):
         raise DefinitionError(f"retries is a number of repeats, not {value!r}", "retries", "retries=3")
     return Retries(attempts=value)
+
+
+def _failures(value: Failures) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    return tuple(word if isinstance(word, str) else word.__name__ for word in words)
 
 
 def _seconds(value: str | float) -> float:

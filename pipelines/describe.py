@@ -24,6 +24,7 @@ from pipelines.task import TaskDef
 
 ENGINE = "python"
 CONTEXT = "context"
+SLICE = ("item", "partition")  # parameters of a task that fans out: the element and its name
 
 AnyTask = Task[..., Any]
 
@@ -66,6 +67,7 @@ def describe(target: "AnyTask | Pipeline", *, name: str = "", sys_path: Sequence
         start_within=made.start_within,
         finish_by=made.finish_by,
         tags=made.tags,
+        timeout=made.timeout,
     )
     problems = check_definition(definition)
     if problems:
@@ -108,7 +110,9 @@ def _check_place(one: AnyTask) -> None:
 
 def _explicit_needs(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[AnyTask]:
     found = []
-    for need in one.settings.needs:
+    shape = one.settings.shape
+    more = [need for need in (shape.per, shape.partitions if isinstance(shape.partitions, Task) else None) if need]
+    for need in (*one.settings.needs, *more):
         if isinstance(need, Task):
             found.append(need)
             continue
@@ -148,7 +152,7 @@ def _parameters(one: AnyTask) -> Mapping[str, inspect.Parameter]:
 def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyTask]) -> None:
     """Add what a task wants to know of its run; two tasks that want the same must mean the same."""
     for name, parameter in _parameters(one).items():
-        if name in tasks or is_context(one, name):
+        if name in tasks or is_context(one, name) or (name in SLICE and _fans_out(one)):
             continue
         found = _param(one, name, parameter)
         known = params.get(name)
@@ -169,6 +173,10 @@ def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyT
             required=known.required or found.required,
             default=None if known.required or found.required else known.default,
         )
+
+
+def _fans_out(one: AnyTask) -> bool:
+    return one.settings.shape.partitions is not None or one.settings.shape.per is not None
 
 
 def _param(one: AnyTask, name: str, parameter: inspect.Parameter) -> Param:
@@ -248,6 +256,7 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         more["in_loop"] = True
     if _wants_events(one):
         more["events"] = "${{ events }}"
+    shape, cut = settings.shape, settings.shape.partitions
     return TaskDef(
         name=one.name,
         engine=ENGINE,
@@ -265,4 +274,13 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         timeout=settings.timeout,
         outputs=(settings.output,) if settings.output else (),
         tags=settings.tags,
+        when=shape.when,
+        partitions=f"tasks.{cut.name}.output" if isinstance(cut, Task) else cut,
+        per=shape.per.name if isinstance(shape.per, Task) else shape.per,
+        require=shape.require,
+        max_parallel=shape.max_parallel,
+        pools=() if shape.pool is None else (shape.pool,),
+        retry_on=shape.retry_on,
+        never_retry_on=shape.never_retry_on,
+        timeout_all=shape.timeout_all,
     )

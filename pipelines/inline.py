@@ -81,12 +81,12 @@ class InlineEngine:
         findings: list[Finding] = []
         try:
             value = await self._value(job, context, stub)
-            self.values[context.task.name] = value
+            self.values[context.task_run.label] = value
             answer = finish(job, value, findings)
             if target is not None and job.target is None and stub is None:
                 answer["datasets"] = [self._would_write(target, value, job)]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way
-            self.errors[context.task.name] = error
+            self.errors[context.task_run.label] = error
             answer = answer_to(error, job, findings, lambda line: context.log("stderr", line))
         return read_answer(Outcome(answer, None, None), context.task_run.task, self._settings.clock.now())
 
@@ -103,7 +103,7 @@ class InlineEngine:
             return stub.value
         function = find_function(job.function)
         known = context_of(job, lambda text: context.log("log", str(text)), lambda: False)
-        positional, named = bound(function, known, job.args, job.upstream, job.params)
+        positional, named = bound(function, known, job)
         with _printed(context.log):
             value = function(*positional, **named)
             if inspect.isawaitable(value):

@@ -23,7 +23,7 @@ import orjson
 
 from pipelines.authoring import Pipeline, Task
 from pipelines.context import Context
-from pipelines.describe import CONTEXT, describe, parameter_type
+from pipelines.describe import CONTEXT, SLICE, describe, parameter_type
 from pipelines.errors import DefinitionError, TaskFailed
 from pipelines.graph import nearest
 from pipelines.hands import Render, literal_options
@@ -178,8 +178,13 @@ class InProcess:
         except Exception as error:
             context.log("stderr", f"{type(error).__name__}: {error}")
             raise TaskFailed(f"{type(error).__name__}: {error}", type(error).__name__) from error
-        self.values[context.run.uid, context.task.name] = value
+        self.values[context.run.uid, context.task_run.label] = value
         return TaskResult(output=_as_json(value))
+
+    def _handed_on(self, context: TaskContext, need: str) -> Any:
+        """Return what a task above returned: as it was where one function returned it, else as JSON."""
+        label = f"{need}[{context.task_run.partition}]" if need == context.task.per else need
+        return self.values.get((context.run.uid, label), context.upstream[need])
 
     async def cancel(self, context: TaskContext, handle: str) -> None:
         """Stop waiting; a thread cannot be stopped."""
@@ -192,8 +197,10 @@ class InProcess:
         for name, parameter in inspect.signature(function).parameters.items():
             if name == CONTEXT:
                 given[name] = _context(context)
+            elif context.task_run.partition and name in SLICE:
+                given[name] = context.item if name == "item" else context.partition
             elif name in context.upstream:
-                given[name] = self.values.get((context.run.uid, name), context.upstream[name])
+                given[name] = self._handed_on(context, name)
             elif context.params.get(name) is not None:
                 value = context.params[name]
                 given[name] = to_python(parameter_type(function, name), value) if isinstance(function, Task) else value

@@ -21,6 +21,7 @@ class Job:
     `function` is `module:qualname` (or `file.py:qualname`), found on `base` and `sys_path` first. Arguments come by
     name from `args`, then `upstream`, then `params`. `values` is the folder for large values, `mark` ends the job's
     output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame.
+    `slice` are the element and the name of a slice, by the parameters that may take them.
     `code` is where versions of the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds.
     """
 
@@ -28,6 +29,7 @@ class Job:
     base: str
     sys_path: tuple[str, ...] = ()
     args: Mapping[str, Any] = field(default_factory=dict)
+    slice: Mapping[str, Any] = field(default_factory=dict)
     upstream: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)

@@ -47,7 +47,7 @@ class LoopCalls:
                     retryable=False,
                 )
             context = context_of(job, lambda text: log("log", str(text)), stopping.is_set)
-            positional, named = await asyncio.to_thread(bound, function, context, job.args, job.upstream, job.params)
+            positional, named = await asyncio.to_thread(bound, function, context, job)
             value = await self._call(function(*positional, **named), job, log, seconds, stopping)
             answer = await asyncio.to_thread(finish, job, value, findings)
         except (asyncio.CancelledError, TaskTimedOut):

@@ -45,7 +45,7 @@ def carry_out(
             os.environ.pop(name, None)
         os.environ.update(job.environ)
         function = functions.resolve(job)
-        value = call(function, context, job.args, job.upstream, job.params)
+        value = call(function, context, job)
         return finish(job, value, findings)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
         return answer_to(error, job, findings)

@@ -1,4 +1,4 @@
-"""`tidegate runs`: list, start, show, read logs, cancel, resume."""
+"""`tidegate runs`: list, start, show, read logs, cancel, resume; the partitions of their tasks."""
 
 from typing import Annotated, Any
 
@@ -128,7 +128,14 @@ def _wait(client: Client, uid: str) -> Any:
 
 
 @app.command("show")
-def show_run(uid: Uid, json: Json = False, url: Url = None) -> None:
+def show_run(
+    uid: Uid,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw its tasks with their states instead.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="With --graph: as Mermaid text.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="With --graph: as an SVG picture.")] = False,
+    json: Json = False,
+    url: Url = None,
+) -> None:
     """Show a run: its causes, tasks and lineage."""
     from tidegate.cli import out
 
@@ -137,9 +144,49 @@ def show_run(uid: Uid, json: Json = False, url: Url = None) -> None:
     if json:
         out.as_json(run)
         return
+    if graph or mermaid or svg:
+        from tidegate.cli.pipelines import picture, show_graph
+        from tidegate.graphs.nodes import run_nodes
+
+        nodes = run_nodes(run["tasks"])
+        if not picture(nodes, mermaid=mermaid, svg=svg):
+            out.show(
+                out.line(
+                    out.words(run["uid"], "bold"), out.words(run["pipeline"], "bold cyan"), out.state(run["state"])
+                )
+            )
+            show_graph(nodes)
+        return
     from tidegate.cli.run_view import show
 
     show(run, client.get("lineage", run=uid))
+
+
+@app.command()
+def slices(
+    uid: Uid,
+    task: Annotated[str | None, typer.Option(help="Only of this task.", show_default=False)] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", "--state", help="Only in this state.", show_default=False)
+    ] = None,
+    limit: Limit = 50,
+    json: Json = False,
+    url: Url = None,
+) -> None:
+    """List the partitions that a run's tasks fanned out into."""
+    from tidegate.cli import out
+    from tidegate.cli.run_view import tasks
+
+    page = connect(url).pages("runs", uid, "slices", most=limit, task=task, state=status)
+    if json:
+        out.as_json(page)
+        return
+    out.show(tasks(page["items"]))
+    for item in page["items"]:
+        if item["error"]:
+            label = out.state("failed", f"{item['task']} [{item['partition']}]")
+            out.show(out.line(" ", label, out.words(_short(item["error"]), "red")))
+    out.more(page)
 
 
 @app.command()

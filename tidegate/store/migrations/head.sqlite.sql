@@ -300,7 +300,7 @@ CREATE TABLE task_runs (
 	error_kind TEXT, 
 	span TEXT, 
 	cpu_seconds FLOAT, 
-	peak_rss_bytes BIGINT, 
+	peak_rss_bytes BIGINT, item TEXT, first_started_at BIGINT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_task_runs_run ON task_runs (run, seq);
@@ -444,4 +444,4 @@ CREATE TABLE alert_messages (
 );
 CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
 CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
-INSERT INTO alembic_version (version_num) VALUES ('0004');
+INSERT INTO alembic_version (version_num) VALUES ('0009');
