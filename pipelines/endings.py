@@ -28,7 +28,9 @@ def closed(task: TaskDef, node: TaskRun, slices: Sequence[TaskRun], at: int) -> 
     if TaskState.FAILED not in found:
         if TaskState.CANCELLED in found:
             state, kind = TaskState.CANCELLED, "cancelled"
-        elif TaskState.SKIPPED in found and TaskState.UPSTREAM_FAILED not in found:
+        elif TaskState.UPSTREAM_FAILED in found:
+            state, kind = TaskState.UPSTREAM_FAILED, "upstream_failed"
+        else:
             state, kind = TaskState.SKIPPED, "stopped"
     return replace(node, state=state, error=blame(slices, required)[:MAX_ERROR], error_kind=kind)
 

@@ -79,6 +79,7 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
             TaskState.RETRY_WAIT,
             TaskState.READY,
             TaskState.SKIPPED,
+            TaskState.UPSTREAM_FAILED,  # of what fanned out, nothing failed itself
         }
     ),
     TaskState.RETRY_WAIT: frozenset({TaskState.READY, TaskState.RUNNING, TaskState.CANCELLED, TaskState.FAILED}),
