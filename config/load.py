@@ -15,6 +15,7 @@ from config.checks_section import settle_checks
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
 from config.datasets_section import check_references, read_datasets
+from config.function_tasks import check_functions
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
@@ -35,6 +36,7 @@ from config.yaml import MAX_BYTES, Scalar, Table, read_yaml
 from pipelines.errors import DefinitionError
 from pipelines.kind import EngineKind
 from pipelines.pipeline import PipelineDef
+from pipelines.signatures import read_signatures
 from sensors.kind import SensorKind
 
 SECTIONS: Final = (
@@ -89,6 +91,7 @@ def load_config(
     service = read_service(reading)
     reading.base = (reading.base / service.base).resolve()
     plugins = tuple((reading.base / plugin).resolve() for plugin in service.plugins)
+    really = load is None
     if load is None:
         from pipelines.loading import load_pipelines
 
@@ -97,6 +100,8 @@ def load_config(
     engine_kinds = by_name(engine_registry(reading, plugins) if engines is None else engines)
     imported: set[Path] = set()
     loaded = _sections(reading, service, sensor_kinds, engine_kinds, _noting(load, imported))
+    if really:
+        check_functions(reading, loaded["pipelines"], read_signatures)
     report.raise_if_any(names)
     read = {path.resolve() for path in (*paths, *overlays)} | {path.resolve() for path in reading.read} | set(plugins)
     read |= imported

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import distributed
+from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 
 from pipelines.dask_node import carry, stop
@@ -24,6 +25,8 @@ T = TypeVar("T")
 Log = Callable[[str, str], None]
 _CONNECT_WITHIN = 10.0
 _CALL_OFF_WITHIN = 20.0
+_LOST_SIGHTS = 5  # times that a task is looked for again when the scheduler says that it was cancelled
+_LOOK_AGAIN = 0.2
 _RELEASES = 8  # as often as the queue of a key may have been made
 
 
@@ -163,27 +166,30 @@ class Cluster:
         return await client.get_dataset(key, default=None) is not None
 
     async def _follow(self, key: str, listener: "_Listener") -> dict[str, Any]:
-        while True:
+        for _ in range(_LOST_SIGHTS):
             client = await self._connected()
             future = await client.get_dataset(key, default=None)
             if future is None:
                 raise Forgotten(key)
             try:
                 answer: dict[str, Any] = await future
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, FutureCancelledError) as error:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                if client.status != "running":  # the connection went, and took its futures with it
-                    raise Unreachable(
-                        f"the connection to the Dask scheduler at {self._place.scheduler} broke"
-                    ) from None
+                if client.status != "running" or "connection" in str(error):  # it went, and its futures with it
+                    if self._client is client:
+                        await self._disconnect()
+                    said = f"the connection to the Dask scheduler at {self._place.scheduler} broke"
+                    raise Unreachable(said) from None
+                await asyncio.sleep(_LOOK_AGAIN)
                 continue
             if listener.lines < answer["lines"]:
                 for _, event in await client.get_events(self.topic):
                     self._take(event)
             await self._forget(client, key)
             return answer
+        raise Forgotten(key)
 
     async def _call_off(self, key: str) -> None:
         client = await self._connected()

@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed import get_worker
 
-from pipelines.datasets.values import HANDLE, handle_of
+from pipelines.datasets.values import handle_of, moved
 from pipelines.errors import TaskFailed
 from pipelines.workers.frames import Job
 from pipelines.workers.pool import WorkerLimits, WorkerPool
@@ -148,16 +148,17 @@ class _Lines:
 
 
 def _unpacked(upstream: Mapping[str, Any], parcels: Mapping[str, bytes], folder: Path) -> dict[str, Any]:
-    """Place the files that came along, and let their handles name them."""
-    found = dict(upstream)
-    for name, data in parcels.items():
-        handle = handle_of(found[name])
-        if handle is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"from-{name}.{handle['format']}"
-            path.write_bytes(data)
-            found[name] = {HANDLE: {**handle, "path": str(path)}}
-    return found
+    """Place the files that came along (by the paths that they have at the service), and let their handles name them."""
+    places: dict[str, str] = {}
+    for number, (path, data) in enumerate(parcels.items()):
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / f"upstream-{number}-{Path(path).name}"
+        place.write_bytes(data)
+        places[path] = str(place)
+    return {
+        name: moved(output, lambda handle: places.get(handle["path"], handle["path"]))
+        for name, output in upstream.items()
+    }
 
 
 def _packed(output: Any, folder: Path, limit: int) -> bytes | None:

@@ -26,7 +26,7 @@ from pipelines.run import DatasetWrite
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options
-from pipelines.workers.job import answer_to, context_of, finish, inputs_of
+from pipelines.workers.job import answer_to, context_of, finish, inputs_of, with_frames
 from pipelines.workers.pool import Outcome
 
 
@@ -82,12 +82,12 @@ class InlineEngine:
         try:
             read: list[dict[str, Any]] = []
             value = await self._value(job, context, stub, read)
-            self.values[context.task.name] = value
+            self.values[context.task_run.label] = value
             answer = finish(job, value, findings, find_function, read)
             if target is not None and job.target is None and stub is None:
                 answer["datasets"] = [*read, self._would_write(target, value, job)]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way
-            self.errors[context.task.name] = error
+            self.errors[context.task_run.label] = error
             answer = answer_to(error, job, findings, lambda line: context.log("stderr", line))
         return read_answer(Outcome(answer, None, None), context.task_run.task, self._settings.clock.now())
 
@@ -106,7 +106,7 @@ class InlineEngine:
         known = context_of(job, lambda text: context.log("log", str(text)), lambda: False)
         frames, told = inputs_of(job, function)
         read += told
-        positional, named = bound(function, known, {**job.args, **frames}, job.upstream, job.params)
+        positional, named = bound(function, known, with_frames(job, frames))
         with _printed(context.log):
             value = function(*positional, **named)
             if inspect.isawaitable(value):

@@ -10,7 +10,7 @@ whole or not at all, and is durable before its handle is.
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,27 @@ def handle_of(output: Any) -> Mapping[str, Any] | None:
     return None
 
 
+def handles_in(output: Any) -> list[Mapping[str, Any]]:
+    """Return the handles of an output: its own, or those of its elements where it is the list of slices' outputs."""
+    parts = output if isinstance(output, list) else [output]
+    return [handle for part in parts if (handle := handle_of(part)) is not None]
+
+
+def moved(output: Any, place_of: Callable[[Mapping[str, Any]], str]) -> Any:
+    """Return an output whose handles name the paths that `place_of` gives for them."""
+    if isinstance(output, list):
+        return [moved(part, place_of) if handle_of(part) is not None else part for part in output]
+    handle = handle_of(output)
+    return output if handle is None else {HANDLE: {**handle, "path": place_of(handle)}}
+
+
 def load(output: Any, wanted: str = "") -> Any:
-    """Return the value behind an output. `wanted` names the frame that the reader asks for, like `polars.LazyFrame`."""
+    """Return the value behind an output; of a list, the values behind its elements.
+
+    `wanted` names the frame that the reader asks for, like `polars.LazyFrame`.
+    """
+    if isinstance(output, list) and handles_in(output):
+        return [load(part) if handle_of(part) is not None else part for part in output]
     handle = handle_of(output)
     if handle is None:
         return output

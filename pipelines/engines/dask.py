@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from pipelines.datasets.values import HANDLE, handle_of
+from pipelines.datasets.values import handles_in
 from pipelines.errors import Ambiguous, LeaseLost, TaskFailed
 from pipelines.kind import EngineKind, EngineOptions, EngineSettings
 from pipelines.ports import TaskContext, TaskResult
@@ -185,17 +185,19 @@ class DaskEngine:
         )
         parcels: dict[str, bytes] = {}
         for name, output in job.upstream.items():
-            handle = handle_of(output)
-            if handle is None or (spool and Path(handle["path"]).is_relative_to(spool)):
-                continue
-            try:
-                parcels[name] = read_parcel(Path(handle["path"]), MAX_PARCEL - sum(map(len, parcels.values())))
-            except FileNotFoundError as error:
-                raise TaskFailed(
-                    f"what task {name!r} handed on is gone from {handle['path']}; resume the run, which makes it anew",
-                    "value",
-                    retryable=False,
-                ) from error
+            for handle in handles_in(output):
+                if spool and Path(handle["path"]).is_relative_to(spool):
+                    continue
+                try:
+                    left = MAX_PARCEL - sum(map(len, parcels.values()))
+                    parcels[handle["path"]] = read_parcel(Path(handle["path"]), left)
+                except FileNotFoundError as error:
+                    raise TaskFailed(
+                        f"what task {name!r} handed on is gone from {handle['path']}; "
+                        "resume the run, which makes it anew",
+                        "value",
+                        retryable=False,
+                    ) from error
         return {
             "key": _key(context),
             "topic": topic,
@@ -223,14 +225,14 @@ class DaskEngine:
 
     def _placed(self, context: TaskContext, output: Any, parcel: bytes) -> Any:
         """Keep a value that came along as if it had been made here."""
-        from pipelines.datasets.values import place, values_folder
+        from pipelines.datasets.values import moved, place, values_folder
 
-        handle = handle_of(output)
-        if handle is None:
-            return output
-        path = values_folder(self._settings.state.absolute(), context.run.uid) / Path(handle["path"]).name
-        place(path, lambda temporary: temporary.write_bytes(parcel))
-        return {HANDLE: {**handle, "path": str(path)}}
+        def placed(handle: Mapping[str, Any]) -> str:
+            path = values_folder(self._settings.state.absolute(), context.run.uid) / Path(handle["path"]).name
+            place(path, lambda temporary: temporary.write_bytes(parcel))
+            return str(path)
+
+        return moved(output, placed)
 
 
 def _key(context: TaskContext) -> str:

@@ -25,13 +25,15 @@ class Job:
     `connections` are those that its checks name. `inputs` are datasets by the parameters that get their frames: `uri`,
     `connection`, and `dataset`, which is a configured name like that of the target (empty: none). `resumes` is the run
     that this one resumes. Connections hold secrets: a job is neither logged nor stored. `code` is where versions of
-    the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds.
+    the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds. `slice` are
+    the element and the name of a slice, by the parameters that may take them.
     """
 
     function: str
     base: str
     sys_path: tuple[str, ...] = ()
     args: Mapping[str, Any] = field(default_factory=dict)
+    slice: Mapping[str, Any] = field(default_factory=dict)
     upstream: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)

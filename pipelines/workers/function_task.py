@@ -81,7 +81,8 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         function=options.function,
         base=str(settings.base.absolute()),
         sys_path=options.sys_path,
-        args=_sliced(context, options.args),
+        args=options.args,
+        slice={"item": context.item, "partition": task_run.partition} if context.task.fans_out else {},
         upstream=context.upstream,
         params=context.params,
         environ=context.environ,
@@ -108,13 +109,6 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )
-
-
-def _sliced(context: TaskContext, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments of a slice: its element and name, unless the task gives its own."""
-    if context.task.partitions is None and context.task.per is None:
-        return args
-    return {"item": context.item, "partition": context.task_run.partition, **args}
 
 
 def _bound(reference: str, context: TaskContext, settings: EngineSettings) -> Bound:

@@ -18,7 +18,7 @@ from pipelines.errors import TaskFailed, TaskTimedOut
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.functions import Functions, folders_of
-from pipelines.workers.job import Resolve, answer_to, context_of, finish, inputs_of
+from pipelines.workers.job import Resolve, answer_to, context_of, finish, inputs_of, with_frames
 from pipelines.workers.loop_watch import LoopWatch
 from pipelines.workers.pool import Log, Outcome
 
@@ -49,8 +49,7 @@ class LoopCalls:
                 )
             context = context_of(job, lambda text: log("log", str(text)), stopping.is_set)
             frames, read = await asyncio.to_thread(inputs_of, job, function)
-            given = {**job.args, **frames}
-            positional, named = await asyncio.to_thread(bound, function, context, given, job.upstream, job.params)
+            positional, named = await asyncio.to_thread(bound, function, context, with_frames(job, frames))
             value = await self._call(function(*positional, **named), job, log, seconds, stopping)
             resolve = self._resolver(job)
             answer = await asyncio.to_thread(finish, job, value, findings, resolve, read)

@@ -49,7 +49,7 @@ def carry_out(
         os.environ.update(job.environ)
         function = functions.resolve(job)
         frames, datasets = inputs_of(job, function)
-        value = call(function, context, {**job.args, **frames}, job.upstream, job.params)
+        value = call(function, context, with_frames(job, frames))
 
         def resolve(reference: str) -> Callable[..., Any]:
             return functions.resolve(replace(job, function=reference))
@@ -74,6 +74,11 @@ def inputs_of(job: Job, function: Callable[..., Any]) -> tuple[dict[str, Any], l
         raise TaskFailed(f"the inputs could not be read: {error}", "busy") from error
     except TargetUnusable as error:
         raise TaskFailed(f"the inputs could not be read: {error}", "output", retryable=error.retryable) from error
+
+
+def with_frames(job: Job, frames: Mapping[str, Any]) -> Job:
+    """Return the job with the tables of its inputs among its arguments."""
+    return replace(job, args={**job.args, **frames}) if frames else job
 
 
 def finish(

@@ -74,6 +74,15 @@ def test_a_value_that_no_worker_could_hand_on_fails_here_too() -> None:
     assert "task 'unserialisable': the task returned a dict in which ['here'] is a builtins.set" in str(report.error)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_slices_are_gathered(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that fans out is called per element; what comes after gets the frames of all slices as a list."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    report = run(kit.gathered, workers=workers).check()
+
+    assert report.outputs["gathered"] == ["aa", "bb", "cc"]
+
+
 def test_tasks_for_elsewhere_run_here() -> None:
     """A test needs no Dask cluster for a task that is placed on one."""
     report = run_task(kit.elsewhere, given={"rows": pl.DataFrame({"id": [1, 2]})}).check()

@@ -45,6 +45,13 @@ class DaskCluster:
             log = self.folder / f"worker{number}.log"
             await _said(log, "Registered to", worker)
 
+    async def settled(self) -> None:
+        """Return when every worker that still runs has registered."""
+        for number, worker in enumerate(self.workers):
+            if worker.poll() is None:
+                with contextlib.suppress(RuntimeError):
+                    await _said(self.folder / f"worker{number}.log", "Registered to", worker)
+
     def kill_scheduler(self) -> None:
         _end(self.scheduler, signal.SIGKILL)
 

@@ -93,6 +93,7 @@ def start(
     partition: Annotated[str | None, typer.Option(help="Of this partition.", show_default=False)] = None,
     key: Annotated[str | None, typer.Option(help="Start it once only for this key.", show_default=False)] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; exit 1 unless it succeeds.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", "-l", help="Print its log until it ends; waits as --wait.")] = False,
     json: Json = False,
     url: Url = None,
 ) -> None:
@@ -100,15 +101,19 @@ def start(
     client = connect(url)
     body = {"pipeline": pipeline, "params": parameters(param or []), "partition": partition, "key": key}
     run = client.post("runs", body=body)
-    if wait:
-        run = _wait(client, run["uid"])
     from tidegate.cli import out
 
+    if logs:
+        if not json:
+            out.show(_table([run], ""))
+        _print_logs(client, run["uid"], None, follow=True, json=json)
+    if wait or logs:
+        run = _wait(client, run["uid"])
     if json:
         out.as_json(run)
     else:
         out.show(_table([run], ""))
-    if wait and run["state"] != "succeeded":
+    if (wait or logs) and run["state"] != "succeeded":
         raise typer.Exit(1)
 
 
@@ -195,11 +200,15 @@ def logs(
     url: Url = None,
 ) -> None:
     """Print a run's log."""
+    _print_logs(connect(url), uid, task, follow=follow, json=json)
+
+
+def _print_logs(client: Client, uid: str, task: str | None, *, follow: bool, json: bool) -> None:
+    """Print the log's lines in order; with `follow` until the run has ended."""
     import time
 
     from tidegate.cli import out
 
-    client = connect(url)
     after, console = 0, out.console()
     while True:
         page = client.get("runs", uid, "logs", after=after, limit=5000, task=task)
@@ -207,7 +216,7 @@ def logs(
             if json:
                 import json as encoder
 
-                print(encoder.dumps(line))
+                print(encoder.dumps(line), flush=True)
                 continue
             style = "red" if line["stream"] == "stderr" else ""
             head = out.words(f"{line['at'][11:23].rstrip('Z'):<12} {line['task']}", "dim")

@@ -46,4 +46,16 @@ def elsewhere(rows: pl.DataFrame) -> int:
     return rows.height
 
 
+@task(partitions=["a", "b", "c"])
+def part(item: str, partition: str) -> pl.DataFrame:
+    """Make a slice."""
+    return pl.DataFrame({"name": [item + partition]})
+
+
+@task
+def gathered(part: list[pl.DataFrame]) -> list[str]:
+    """Gather the slices."""
+    return pl.concat(part)["name"].to_list()
+
+
 kit = pipeline("kit", [told])

@@ -15,7 +15,10 @@ import pytest
 from pipelines.datasets.values import load
 from pipelines.engines.dask import KIND, DaskEngine
 from pipelines.errors import Ambiguous, LeaseLost, TaskFailed, TaskTimedOut
+from pipelines.pipeline import PipelineDef
 from pipelines.ports import TaskContext, TaskResult
+from pipelines.task import Retries, TaskDef
+from pipelines.testing import run_pipeline
 from tests.support.dask import DaskCluster, dask_cluster, free_port
 from tests.support.engine_contexts import TRACEPARENT, make_context, make_settings
 from tests.support.processes import gone, read_pid
@@ -144,7 +147,7 @@ async def test_failures_are_those_of_the_function(
 async def test_a_timeout_kills_there(cluster: DaskCluster, folder: Path) -> None:
     """The function is killed on its worker, with its children, when the attempt's time is up."""
     async with opened(folder) as engine:
-        context = call(cluster, "plain:hang", {"ready": str(folder / "ready")}, seconds=2.0)
+        context = call(cluster, "plain:hang", {"ready": str(folder / "ready")}, seconds=1.0)
         with pytest.raises(TaskFailed, match="longer than its timeout") as caught:
             await run(engine, context)
         await gone(await read_pid(folder / "ready"))
@@ -272,6 +275,39 @@ async def test_a_task_of_a_lost_worker_fails_and_is_not_run_twice(folder: Path, 
 
     assert (caught.value.kind, caught.value.retryable) == ("lost_worker", True)
     assert (folder / "r.count").read_text() == "x"
+
+
+async def test_a_run_retries_what_a_lost_worker_took_along(folder: Path, cluster: DaskCluster) -> None:
+    """Through the executor: the first attempt is lost with its worker, the second succeeds on another one."""
+    definition = PipelineDef(
+        name="p",
+        tasks=(
+            TaskDef(
+                name="work",
+                engine="dask",
+                options={
+                    "function": "counting:counted",
+                    "scheduler": cluster.address,
+                    "args": {"ready": str(folder / "r"), "wait": True},
+                },
+                retries=Retries(attempts=1),
+            ),
+        ),
+    )
+    async with opened(folder) as engine:
+        running = asyncio.create_task(run_pipeline(definition, engines={"dask": engine}))
+        process = await read_pid(folder / "r")
+        victim = next(worker for worker in cluster.workers if _below(worker.pid, process))
+        victim.send_signal(signal.SIGKILL)
+        await gone(process)
+        (folder / "r.go").touch()
+        report = await running
+        cluster.add_worker()
+        await cluster.ready()
+
+    assert report.succeeded, report.error
+    assert report.tasks["work"].attempt == 2
+    assert (folder / "r.count").read_text() == "xx"
 
 
 async def test_a_scheduler_that_is_gone_is_asked_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
