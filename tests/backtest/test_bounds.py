@@ -83,7 +83,7 @@ async def test_nothing_is_written(tmp_path: Path) -> None:
             report = backtest(asking([ALL], [SOME], T0, END, baseline=baseline), StoreHistory(read))
             assert told(report) == {"t": (6, 0, 4, 0)}
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            read(lambda reader: reader._s.connection.execute("DELETE FROM events"))
+            read(lambda reader: reader._s.connection.execute("DELETE FROM events"))  # type: ignore[attr-defined]
 
     assert fingerprint() == before
 
