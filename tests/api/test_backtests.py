@@ -1,6 +1,7 @@
 """Back-tests through the API: the diff, problems of the changed rules, bounds, and whoever goes away."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -11,7 +12,8 @@ from sensors.errors import NotConnected
 from sensors.event import Event
 from sensors.peeking import NotPeekable
 from sensors.uid import EVENT, new_uid
-from tests.support.house import FakeHouse
+from tests.support.asking import client_of
+from tests.support.house import FakeHouse, open_house
 from tidegate.backtest.desk import Backtests, Busy
 
 RULES = """
@@ -187,3 +189,16 @@ async def test_whoever_goes_away_takes_the_work_along(
 
     assert cancelled.is_set()
     assert answer.status_code == 409
+
+
+async def test_a_store_on_disk_is_gone_over_in_another_process(tmp_path: Path) -> None:
+    """The whole way with SQLite: the service has the file open for writing, the back-test reads it elsewhere."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    async with open_house(tmp_path, url, store=url) as house, client_of(house) as client:
+        await house.receive("a.csv")
+        await house.receive("small.csv", data=b'{"size": 1}')
+        (found,) = (await ask(client, config=rules(0)))["triggers"]
+        (recorded,) = (await ask(client))["triggers"]
+
+    assert (found["same"], found["gained"], found["before"]["filtered"]) == (1, 1, 1)
+    assert (recorded["same"], recorded["gained"], recorded["lost"]) == (1, 0, 0)
