@@ -31,7 +31,7 @@ from tidegate.store.rows import EVENT, event_row, names
 from triggers.pattern import SECOND, Join, Part, Source
 from triggers.trigger import RunRule, Trigger
 
-EVENTS, SOME = 1_000_000, 200_000
+EVENTS, SOME, JOINED = 1_000_000, 100_000, 50_000
 START = 1_767_225_600_000_000
 STEP = 100_000  # µs between two events
 KINDS = ("orders", "refunds", "carts", "views", "views", "views", "views", "views", "logins", "searches")
@@ -51,7 +51,7 @@ def measure(events: int = EVENTS, some: int = SOME) -> Mapping[str, Any]:
         memory = _Memory()
         report, wall, cpu = _gone_over(url, _changed(), events, memory)
         every, every_wall, every_cpu = _gone_over(url, _every(), some, _Memory())
-        joins, joins_wall, joins_cpu = _gone_over(url, _joins(), some, join_memory := _Memory())
+        joins, joins_wall, joins_cpu = _gone_over(url, _joins(), JOINED, join_memory := _Memory())
         return {
             "ratio": round(bare / wall, 3),
             "events": report.events,

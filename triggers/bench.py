@@ -5,7 +5,7 @@ service.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sensors import uid as uids
@@ -60,7 +60,7 @@ class Bench:
         """Judge one event."""
         decided: dict[str, list[Verdict]] = {}
         for verdict in _verdicts(self._rehearsal.judge(one, now), one):
-            decided.setdefault(verdict.trigger, []).append(verdict)
+            decided.setdefault(verdict.trigger, []).append(self._in_full(verdict, now))
         verdicts: list[Verdict] = []
         for name in self._rules.rules:
             verdicts += decided.get(name) or self._unmentioned(name, one, now)
@@ -74,6 +74,15 @@ class Bench:
             happened = self._rehearsal.ring()
             verdicts += _verdicts(happened, _passed(happened.at))
         return verdicts
+
+    def _in_full(self, verdict: Verdict, now: int) -> Verdict:
+        """Tell a clause that does not hold with the values that it saw, as explanations do."""
+        clause = verdict.clause
+        if clause is None or verdict.item is not None or verdict.outcome is not Outcome.FILTERED:
+            return verdict
+        found = explain(self._rules, verdict.trigger, verdict.event, now=now).clauses
+        same = next((one for one in found if one.path == clause.path and one.passed is False), None)
+        return verdict if same is None else replace(verdict, clause=_plain(same))
 
     def _unmentioned(self, name: str, one: Event, now: int) -> Sequence[Verdict]:
         """Tell why a trigger is silent: its decision was filtered or alike, and no sample of it was kept."""

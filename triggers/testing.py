@@ -153,6 +153,7 @@ class Rules:
         self._samples = dict(samples or {})
         self._now = _micros(start)
         self._seen: list[Verdict] = []
+        self._received: set[str] = set()
         self._bench.begin(self._now)
 
     @classmethod
@@ -205,12 +206,17 @@ class Rules:
     def receive(self, *events: Event) -> Seen:
         """Let events come now, one after the other, and return what the triggers made of them.
 
-        The events count as received now, whatever they say themselves; their `time` stays what it is.
+        The events count as received now, whatever they say themselves; their `time` stays what it is. One that is
+        given again is another one, with a uid of its own: what the service drops as repeats never gets to triggers.
         """
         found: list[Verdict] = []
         for one in events:
+            uid = one.uid
+            if uid in self._received:
+                uid = uids.make_uid(uids.EVENT, self._now, len(self._received).to_bytes(10, "big"))
+            self._received.add(uid)
             due = self._bench.pass_time(self._now)
-            found += [*due, *self._bench.judge(replace(one, received_at=self._now), self._now)]
+            found += [*due, *self._bench.judge(replace(one, uid=uid, received_at=self._now), self._now)]
         return self._take(found)
 
     def sample(self, sensor: str, **fields: Any) -> Event:

@@ -195,3 +195,15 @@ def test_events_on_which_the_changed_rule_fails_are_shown() -> None:
     assert [(one.why.outcome, (one.why.clause or {})["path"]) for one in diff.failing_samples] == [("error", "when")]
     assert diff.lost_samples[0].why.outcome == "error"
     assert [(reason.outcome, reason.clause, reason.n) for reason in diff.lost_why] == [("error", "when", 1)]
+
+
+def test_what_the_record_does_not_tell_the_rule_in_force_does() -> None:
+    """Of an event that was filtered, and not kept as a sample, the rule in force is asked."""
+    old, new = make_trigger(when="event.data.n > 5"), make_trigger(when="event.data.n > 0")
+    moments = [("a", "k", 1, 3, True) for _ in range(8)]  # more alike than a minute keeps samples of
+    report, _ = asyncio.run(gone_over([old], [new], moments, baseline="recorded"))
+    reasons = {flip.why.reason for flip in report.triggers[0].gained_samples}
+
+    assert report.triggers[0].gained == 8
+    assert reasons == {"when does not hold", "no decision is kept; by the rule in force: when does not hold"}
+    assert all((flip.why.clause or {})["path"] == "when" for flip in report.triggers[0].gained_samples)

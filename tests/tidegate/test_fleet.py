@@ -163,3 +163,21 @@ async def test_a_peek_through_the_service(tmp_path: Path) -> None:
         assert [event.subject for event in batch.events] == ["a"]
         assert await gate.events() == []
         assert "off" not in gate.service.sensor_health()
+
+
+async def test_a_source_s_history_through_the_service(tmp_path: Path) -> None:
+    """What the source holds, whatever became of it here before; a webhook has none, and nothing is stored or moved."""
+    (tmp_path / "off").mkdir()
+    (tmp_path / "off" / "a").write_text("x")
+    text = TEXT.replace("./off, create: true, start: beginning,", "./off, start: now, settle: 0s,")
+    async with running(await load(tmp_path, text, store="memory:")) as gate:
+        events = await gate.service.source_history("off", 0, 5)
+        later = await gate.service.source_history("off", 4_000_000_000_000_000, 5)
+        with pytest.raises(NotPeekable, match="sensor hook is sent its events, so its source has no history"):
+            await gate.service.source_history("hook", 0, 5)
+        with pytest.raises(KeyError):
+            await gate.service.source_history("nobody", 0, 5)
+
+        assert [event.subject for event in events] == ["a"]
+        assert later == []
+        assert await gate.events() == []

@@ -7,6 +7,7 @@ is bounded, or on disk.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -57,11 +58,12 @@ class _Drive:
         self._monotonic = monotonic
         self._progress = progress
         old, new = only(ask.old, ask.names), only(ask.new, ask.names)
-        events = EventCache(history.events)
+        events = self._events = EventCache(history.events)
         timed = ask.baseline == "in_force"
         self._record = None if timed else RecordSide(history, ask.names, ask.since)
         self._new = RuleSide(new, "new", events, timed=timed)
         self._old = RuleSide(old, "old", events, timed=timed) if timed else None
+        self._in_force: RuleSide | None = None  # where the record is the other side, made when something is asked
         self._sensors = [
             sensor
             for sensor in sensors_of(*(old.values() if timed else ()), *new.values())
@@ -107,8 +109,9 @@ class _Drive:
 
     def close(self) -> None:
         """Let go of what is on disk."""
-        for side in self._sides():
-            side.close()
+        for side in (self._old, self._new, self._in_force):
+            if side is not None:
+                side.close()
 
     def _sides(self) -> list[RuleSide]:
         return [side for side in (self._old, self._new) if side is not None]
@@ -191,11 +194,20 @@ class _Drive:
     # -- what is told -------------------------------------------------------------------------------------------------
     def _why_not(self, name: Side, fired: Fired) -> Why:
         if name == "old" and self._record is not None:
-            return self._record.why_not(fired)
+            return self._record.why_not(fired) or self._not_recorded(fired)
         side = self._old if name == "old" else self._new
         if side is None:
             raise AssertionError(name)
         return side.why_not(fired)
+
+    def _not_recorded(self, fired: Fired) -> Why:
+        """Say what the rule in force makes of events of which no decision is kept."""
+        if self._in_force is None:
+            self._in_force = RuleSide(only(self._ask.old, self._ask.names), "old", self._events, timed=False)
+        why = self._in_force.explained(fired)
+        if why is None:
+            return Why(outcome="none", reason="no decision about the event is kept: it was filtered, or never made")
+        return replace(why, reason=f"no decision is kept; by the rule in force: {why.reason}")
 
     def _timed(self, trigger: str) -> bool:
         found = self._ask.new.get(trigger)

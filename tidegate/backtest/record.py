@@ -64,13 +64,11 @@ class RecordSide:
         )
         yield fired_of(fired.trigger, firing, timed=False)
 
-    def why_not(self, fired: Fired) -> Why:
-        """Say what is recorded of the events that fired nothing."""
+    def why_not(self, fired: Fired) -> Why | None:
+        """Say what is recorded of the events that fired nothing, None when nothing is."""
         for event in fired.firing.events[-5:]:
             row = self._history.decided(fired.trigger, event)
             if row is not None:
                 clause: Mapping[str, str] | None = row["clause"]
                 return Why(outcome=row["outcome"], reason=row["reason"], clause=clause)
-        return Why(
-            outcome="none", reason="no decision of this trigger about the event is kept: it was filtered, or never made"
-        )
+        return None

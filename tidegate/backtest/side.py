@@ -75,14 +75,19 @@ class RuleSide:
             told = self._told.get((name, event))
             if told is not None and told.outcome not in ("waiting", "filtered"):
                 return told
-        kept = self.memory.events(events)
-        for uid in events:
-            if uid in kept and (why := self._explained(name, kept[uid])) is not None:
-                return why
+        if (why := self.explained(fired)) is not None:
+            return why
         return self._standing(fired) or next(
             (told for event in events if (told := self._told.get((name, event))) is not None),
             Why(outcome="none", reason="it asks for nothing here: with other events, or for another pipeline"),
         )
+
+    def explained(self, fired: Fired) -> Why | None:
+        """Say by which clause a rule lets one of the events not through, None when it does."""
+        events = fired.firing.events[:_ASKED]
+        kept = self.memory.events(events) if fired.trigger in self._rules.rules else {}
+        found = (self._explained(fired.trigger, kept[uid]) for uid in events if uid in kept)
+        return next((why for why in found if why is not None), None)
 
     def _explained(self, name: str, event: Event) -> Why | None:
         found = explain(self._rules, name, event)

@@ -79,7 +79,7 @@ class ScratchMap(Generic[V]):
 class ScratchSet:
     """A set of whole numbers of 64 bits; the `kept` ones added last are in memory."""
 
-    def __init__(self, kept: int = 65_536) -> None:
+    def __init__(self, kept: int = 16_384) -> None:
         self._kept = kept
         self._near: set[int] = set()
         self._far: sqlite3.Connection | None = None
