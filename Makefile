@@ -33,7 +33,7 @@ demo: setup ## the service, driven by a script that shows runs and their lineage
 	@exec $(PY) -m examples.demo
 
 test: setup system-packages azurite apache-kafka ## the tests, against real servers that they start themselves
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 check: setup ## format, lint, types, import law
 	@.venv/bin/ruff format --check --quiet . || { echo 'check: some files are not formatted; run "make fmt".' >&2; exit 1; }

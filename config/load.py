@@ -11,12 +11,15 @@ from typing import Any, Final
 
 import config
 from config.alerts_section import read_alerts
+from config.checks_section import settle_checks
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
+from config.datasets_section import read_datasets
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
 from config.pipelines_section import LoadPipelines, parameter_names, read_pipelines
+from config.pools_section import read_pools
 from config.problems import ConfigProblems, Mark, Report, known_names
 from config.reading import Reading, place_of
 from config.sensors_section import emitted_types, read_sensors
@@ -24,13 +27,14 @@ from config.service_section import (
     ServiceOptions,
     absolute_store,
     read_connections,
-    read_datasets,
     read_service,
     read_telemetry,
 )
 from config.triggers_section import canonical, digest, read_triggers
 from config.yaml import MAX_BYTES, Scalar, Table, read_yaml
+from pipelines.errors import DefinitionError
 from pipelines.kind import EngineKind
+from pipelines.pipeline import PipelineDef
 from sensors.kind import SensorKind
 
 SECTIONS: Final = (
@@ -42,6 +46,7 @@ SECTIONS: Final = (
     "sensors",
     "triggers",
     "datasets",
+    "pools",
     "pipelines",
 )
 
@@ -90,10 +95,23 @@ def load_config(
         load = load_pipelines
     sensor_kinds = by_name(sensor_registry(reading, plugins) if sensors is None else sensors)
     engine_kinds = by_name(engine_registry(reading, plugins) if engines is None else engines)
-    loaded = _sections(reading, service, sensor_kinds, engine_kinds, load)
+    imported: set[Path] = set()
+    loaded = _sections(reading, service, sensor_kinds, engine_kinds, _noting(load, imported))
     report.raise_if_any(names)
     read = {path.resolve() for path in (*paths, *overlays)} | {path.resolve() for path in reading.read} | set(plugins)
+    read |= imported
     return ServiceConfig(base=reading.base, plugins=plugins, files=tuple(sorted(read)), **loaded)
+
+
+def _noting(load: LoadPipelines, imported: set[Path]) -> LoadPipelines:
+    """Return `load`, which notes in `imported` the files that pipelines came from: a change of them is a reload."""
+
+    def noting(references: Sequence[str], base: Path) -> Mapping[str, PipelineDef | DefinitionError]:
+        found = load(references, base)
+        imported.update(getattr(found, "files", ()))
+        return found
+
+    return noting
 
 
 def _sections(
@@ -107,7 +125,9 @@ def _sections(
     _check_sections(reading)
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
-    pipelines = read_pipelines(reading, engines, load)
+    datasets = read_datasets(reading, connections)
+    pools = read_pools(reading)
+    pipelines = settle_checks(reading, read_pipelines(reading, engines, load, pools), datasets)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
     types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}
@@ -127,8 +147,9 @@ def _sections(
         "telemetry": read_telemetry(reading),
         "alerts": read_alerts(reading),
         "connections": connections,
-        "datasets": read_datasets(reading, connections),
+        "datasets": datasets,
         "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
+        "pools": {name: pool.limit for name, pool in pools.items()},
         "pipelines": pipelines,
         "triggers": read_triggers(reading, types, parameter_names(reading, pipelines)),
     }

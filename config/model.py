@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.datasets.definition import DatasetDef
 from pipelines.pipeline import PipelineDef
 from sensors.kind import SensorKind, SensorOptions
 from triggers.trigger import Trigger
@@ -46,7 +47,7 @@ class Telemetry:
 class Limits:
     """Bounds of the service. Bytes and counts; `backlog` is how many batches may wait for a commit before 429.
 
-    `waiting_runs` is how many runs may be queued before sensors stop reading.
+    `waiting_runs` is how many runs may be queued before sensors stop reading. `task_memory` 0 bounds no task.
     """
 
     body: int = 1024 * 1024
@@ -57,6 +58,9 @@ class Limits:
     waiting_runs: int = 100_000
     read_timeout: float = 30.0
     workers: int = 2
+    tasks_per_worker: int = 1000
+    worker_memory: int = 1024 * 1024 * 1024
+    task_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +112,10 @@ class ServiceConfig:
     sensors: Mapping[str, SensorEntry] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     pipelines: Mapping[str, PipelineDef] = field(default_factory=dict)
-    datasets: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetDef] = field(default_factory=dict)
     connections: Mapping[str, Any] = field(default_factory=dict)
     alerts: Mapping[str, AlertRoute] = field(default_factory=dict)
+    pools: Mapping[str, int] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()  # what was read, watched for reload
     retention: Retention = field(default_factory=Retention)

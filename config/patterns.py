@@ -53,6 +53,7 @@ class RunOptions(Options):
     partition: Expression | None = None
     lane: Expression | None = None
     key_scope: Literal["trigger", "pipeline"] = "trigger"
+    priority: int = Field(default=0, ge=0, le=9)
 
 
 class PartOptions(SourceOptions):

@@ -28,7 +28,10 @@ OWN_TYPES: Final = (
     "tidegate.run.failed",
     "tidegate.run.cancelled",
     "tidegate.run.late",
+    "tidegate.run.late_risk",
     "tidegate.dataset.updated",
+    "tidegate.dataset.fresh",
+    "tidegate.dataset.unknown",
     "tidegate.dataset.stale",
     "tidegate.check.failed",
     "tidegate.join.overdue",
@@ -84,10 +87,14 @@ def emitted_types(reading: Reading, kinds: Mapping[str, SensorKind]) -> dict[str
     types: dict[str, tuple[str, ...] | None] = {OWN_SENSOR: OWN_TYPES}
     for name in reading.table(("sensors",)):
         node = reading.node(("sensors", name, "kind"))
-        kind = kinds.get(node.text) if isinstance(node, Scalar) else None
-        listed = tuple(kind.emits.types) if kind is not None else ()
-        types[name] = listed if listed and all(_TYPE.fullmatch(item) for item in listed) else None
+        types[name] = types_of(kinds.get(node.text) if isinstance(node, Scalar) else None)
     return types
+
+
+def types_of(kind: SensorKind | None) -> tuple[str, ...] | None:
+    """Return the types of the events of a kind; None when they cannot be listed."""
+    listed = tuple(kind.emits.types) if kind is not None else ()
+    return listed if listed and all(_TYPE.fullmatch(item) for item in listed) else None
 
 
 def check_name(reading: Reading, path: tuple[str | int, ...], what: str) -> None:

@@ -7,6 +7,15 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, Field
 
+from config.flow_control import KEYS as FLOW
+from config.flow_control import (
+    ActiveOptions,
+    BatchOptions,
+    DebounceOptions,
+    SampleOptions,
+    ThrottleOptions,
+    control_of,
+)
 from config.partitions import partitions_as_lanes
 from config.patterns import (
     KEYS,
@@ -31,7 +40,7 @@ from triggers.errors import RuleError
 from triggers.pattern import parts_of
 from triggers.trigger import Paused, Repeat, RunRule, Trigger, WhenBusy
 
-LATER: Final = frozenset({"batch", "debounce", "throttle", "sample", "window", "by_time"})
+LATER: Final = frozenset({"window", "by_time"})
 _ON: Final = "`{sensor: NAME}` or `{cron: TIME}`, or a list of such"
 _BESIDE: Final = {"when": "give each part its own `when`", "each": "take it out: a pattern is fulfilled as a whole"}
 
@@ -50,6 +59,11 @@ class TriggerOptions(Options):
     count: CountOptions | None = None
     absent: AbsentOptions | None = None
     overdue: OverdueOptions | None = None
+    sample: SampleOptions | None = None
+    throttle: ThrottleOptions | None = None
+    active: ActiveOptions | None = None
+    batch: BatchOptions | None = None
+    debounce: DebounceOptions | None = None
     run: Annotated[tuple[RunOptions, ...], BeforeValidator(one_or_many)] = Field(
         min_length=1, description="`{pipeline: NAME}`, or a list of such"
     )
@@ -136,6 +150,13 @@ def _one_of(reading: Reading, path: Path, node: Table) -> bool:
         for key, remedy in _BESIDE.items():
             if key in node.entries:
                 reading.problem((*path, key), f"`{key}` beside `{given[0]}`", remedy, key=True)
+        for key in FLOW:
+            if key in node.entries:
+                remedy = "take it out, or let another trigger gather the events"
+                reading.problem((*path, key), f"`{key}` beside `{given[0]}`", remedy, key=True)
+    if "batch" in node.entries and "debounce" in node.entries:
+        remedy = "take one out: a batch ends by size or time, a debounce when it is quiet"
+        reading.problem((*path, "debounce"), "`debounce` beside `batch`", remedy, key=True)
     if "overdue" in node.entries and given[0] not in ("join", "sequence"):
         remedy = "take it out: only keys of a join or sequence are overdue"
         reading.problem((*path, "overdue"), f"`overdue` beside `{given[0]}`", remedy, key=True)
@@ -209,6 +230,7 @@ def _trigger(name: str, options: TriggerOptions, node: Table) -> Trigger:
         name=name,
         on=tuple(sources),
         pattern=pattern,
+        control=control_of(options.sample, options.throttle, options.active, options.batch, options.debounce),
         overdue_runs=tuple(RunRule(**_fields(run)) for run in overdue),
         runs=tuple(RunRule(**_fields(run)) for run in options.run),
         when=options.when,

@@ -53,6 +53,8 @@ def config_page() -> Iterator[str]:
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import alerts_section as a
     from config import cron_triggers as c
+    from config import datasets_section as d
+    from config import flow_control as f
     from config import patterns as w
     from config import pipelines_section as p
     from config import service_section as s
@@ -68,7 +70,8 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "alerts.NAME", a.AlertOptions
     yield "alerts.NAME.match", a.MatchOptions
     yield "connections.NAME", s.ConnectionOptions
-    yield "datasets.NAME", s.DatasetOptions
+    yield "datasets.NAME", d.DatasetOptions
+    yield "datasets.NAME.freshness", d.FreshnessOptions
     yield "triggers.NAME", t.TriggerOptions
     yield "triggers.NAME.on", w.SourceOptions
     yield "triggers.NAME.on (a time)", c.CronOptions
@@ -81,9 +84,16 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "triggers.NAME.absent", w.AbsentOptions
     yield "triggers.NAME.absent.after", w.AfterOptions
     yield "triggers.NAME.overdue", w.OverdueOptions
+    yield "triggers.NAME.sample", f.SampleOptions
+    yield "triggers.NAME.throttle", f.ThrottleOptions
+    yield "triggers.NAME.active", f.ActiveOptions
+    yield "triggers.NAME.active.windows", f.WindowOptions
+    yield "triggers.NAME.batch", f.BatchOptions
+    yield "triggers.NAME.debounce", f.DebounceOptions
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions
+    yield "pipelines.NAME.deadlines.finish_by", p.FinishOptions
     yield "pipelines.NAME.tasks.NAME", p.TaskOptions
     yield "pipelines.NAME.tasks.NAME.retries", p.RetriesOptions
 

@@ -21,20 +21,46 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from pipelines.checks.spec import CheckSpec, Severity
+from pipelines.checks.authored import (
+    accepted_values,
+    between,
+    columns_match_last,
+    custom,
+    freshness,
+    matches,
+    not_null,
+    pandera,
+    reconcile,
+    row_count,
+    schema,
+    sql,
+    unique,
+)
+from pipelines.checks.spec import CheckSpec
+from pipelines.context import Context
 from pipelines.errors import DefinitionError
+from pipelines.placing import check_place
 from pipelines.task import Retries
 
 __all__ = [
     "CheckSpec",
+    "Context",
     "Pipeline",
     "Retries",
     "Task",
+    "accepted_values",
     "between",
     "columns_match_last",
+    "custom",
+    "freshness",
+    "matches",
     "not_null",
+    "pandera",
     "pipeline",
+    "reconcile",
     "row_count",
+    "schema",
+    "sql",
     "task",
     "unique",
 ]
@@ -43,6 +69,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Needs = Sequence["str | Task[..., Any]"]
+Partitions = Any  # a list, a map, CEL, or the task whose output it is
+Failures = str | Sequence[str | type[BaseException]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskShape:
+    """What `@task` was told of when, how often and how much at once; see `pipelines.task.TaskDef`."""
+
+    when: str | None = None
+    partitions: Any = None
+    per: "str | Task[..., Any] | None" = None
+    require: int | float | None = None
+    max_parallel: int | None = None
+    pool: str | None = None
+    retry_on: tuple[str, ...] = ()
+    never_retry_on: tuple[str, ...] = ()
+    timeout_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +100,11 @@ class TaskSettings:
     upstream: str = "all_success"
     on_failure: str = "stop"
     tags: tuple[str, ...] = ()
+    shape: TaskShape = field(default_factory=TaskShape)
+    on: str = ""
+    memory: str | int | None = None
+    in_loop: bool = False
+    events: bool | None = None
 
 
 class Task(Generic[P, R]):
@@ -81,7 +129,8 @@ class Task(Generic[P, R]):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day like `07:00`."""
+    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day:
+    `07:00`, or `07:00 Europe/Oslo mon-fri`."""
 
     name: str
     tasks: tuple[Task[..., Any], ...]
@@ -90,6 +139,8 @@ class Pipeline:
     start_within: float | None = None
     finish_by: str | None = None
     tags: tuple[str, ...] = ()
+    timeout: float | None = None
+    on: str = ""
 
 
 @overload
@@ -107,10 +158,23 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(
+def task(  # noqa: PLR0913 - all by name
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -122,13 +186,38 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
 ) -> Any:
     """Make a function a task; use bare (`@task`) or with settings.
 
     `retries` counts repeats after a failed attempt (or is a `Retries` with back-off and jitter). `timeout` bounds one
     attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
     `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
-    `all_done` or `any_success`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+    `all_done`, `any_success` or `2_of`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+
+    `when` is CEL over `params, partition, run, events, tasks`: where it is false, the task is skipped. `partitions`
+    fans the task out, one call per element: a list, a map of names to elements, CEL that gives one, or the task whose
+    output it is; the function's parameters `item` and `partition` are the element and its name. `per` names a task
+    that fans out instead: one call per slice of it, with that slice's output. `require` is how many slices must
+    succeed (all; a number; a share below 1), `max_parallel` how many run at once; `pool` bounds it beside other tasks.
+    `retry_on` and `never_retry_on` narrow retries down to error kinds, exceptions (or their names), `exit:75`,
+    `http:503`. `timeout_all` bounds all attempts and the waits between them.
+
+    `on` is where it runs: here (empty), `"dask"`, `"dask:CONNECTION"`, or a scheduler's address. `memory` is the most
+    that it may use (`"2GiB"`, or bytes). `in_loop` calls an `async def` in the service's own loop, for tasks that
+    only wait. `events` says whether the context brings the causing events (None: when the function says `.events`).
     Raises DefinitionError for settings that cannot be.
     """
     for check in checks:
@@ -143,9 +232,32 @@ def task(
         upstream=upstream,
         on_failure=on_failure,
         tags=tuple(tags),
+        shape=TaskShape(
+            when=when,
+            partitions=partitions,
+            per=per,
+            require=require,
+            max_parallel=max_parallel,
+            pool=pool,
+            retry_on=_failures(retry_on),
+            never_retry_on=_failures(never_retry_on),
+            timeout_all=None if timeout_all is None else _seconds(timeout_all),
+        ),
+        on=check_place(on),
+        memory=memory if memory is None else _size(memory),
+        in_loop=in_loop,
+        events=events,
     )
+    if in_loop and (on or memory is not None):
+        raise DefinitionError(
+            "in_loop goes with neither `on` nor `memory`", hint="the service's loop is one place, and its memory one"
+        )
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
+        if in_loop and not inspect.iscoroutinefunction(decorated):
+            raise DefinitionError(
+                f"in_loop is for `async def`, and {decorated!r} is none", hint="leave it out: then it may block"
+            )
         if not inspect.isfunction(decorated):
             raise DefinitionError(
                 f"@task decorates functions, not {decorated!r}", hint="define it with def or async def"
@@ -164,10 +276,14 @@ def pipeline(
     start_within: str | float | None = None,
     finish_by: str | None = None,
     tags: Sequence[str] = (),
+    timeout: str | float | None = None,
+    on: str = "",
 ) -> Pipeline:
     """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
 
-    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. Raises DefinitionError.
+    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run, `timeout` the time from a
+    run's start to its end. `on` is where its tasks run that do not say so themselves: `"dask"`, `"dask:CONNECTION"` or
+    a scheduler's address. Raises DefinitionError.
     """
     for one in tasks:
         if not isinstance(one, Task):
@@ -180,54 +296,9 @@ def pipeline(
         start_within=None if start_within is None else _seconds(start_within),
         finish_by=finish_by,
         tags=tuple(tags),
+        timeout=None if timeout is None else _seconds(timeout),
+        on=check_place(on),
     )
-
-
-def row_count(
-    *, min: int | None = None, max: int | None = None, max_drop: float | None = None, severity: Severity = "fail"
-) -> CheckSpec:
-    """Check the number of rows: from `min` to `max`, at most the share `max_drop` (0..1) below the last write."""
-    if min is None and max is None and max_drop is None:
-        raise DefinitionError("row_count checks nothing", "checks", "give min, max or max_drop")
-    if max_drop is not None and not 0 <= max_drop <= 1:
-        raise DefinitionError(
-            f"max_drop is a share from 0 to 1, not {max_drop}", "checks", "0.5 means half may be missing"
-        )
-    return _check("row_count", severity, min=min, max=max, max_drop=max_drop)
-
-
-def between(column: str, min: Any = None, max: Any = None, *, severity: Severity = "fail") -> CheckSpec:
-    """Check that all values of a column lie between `min` and `max`, both allowed; nulls pass, NaN does not."""
-    if min is None and max is None:
-        raise DefinitionError(f"between({column!r}) checks nothing", "checks", "give min, max or both")
-    return _check("between", severity, column=column, min=min, max=max)
-
-
-def not_null(*columns: str, severity: Severity = "fail") -> CheckSpec:
-    """Check that the columns hold no nulls."""
-    return _check("not_null", severity, columns=_some("not_null", columns))
-
-
-def unique(*columns: str, severity: Severity = "fail") -> CheckSpec:
-    """Check that no two rows have the same values in the columns together; a null counts as a value."""
-    return _check("unique", severity, columns=_some("unique", columns))
-
-
-def columns_match_last(*, severity: Severity = "fail") -> CheckSpec:
-    """Check that names and types of the columns are those of the last recorded write of the dataset."""
-    return _check("columns_match_last", severity)
-
-
-def _check(kind: str, severity: Severity, **options: Any) -> CheckSpec:
-    if severity not in ("fail", "warn"):
-        raise DefinitionError(f"a check's severity is 'fail' or 'warn', not {severity!r}", "checks")
-    return CheckSpec(kind, {name: value for name, value in options.items() if value is not None}, severity)
-
-
-def _some(kind: str, columns: Sequence[str]) -> list[str]:
-    if not columns:
-        raise DefinitionError(f"{kind} checks nothing", "checks", "name at least one column")
-    return list(columns)
 
 
 def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:
@@ -250,6 +321,11 @@ def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:
     return Retries(attempts=value)
 
 
+def _failures(value: Failures) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    return tuple(word if isinstance(word, str) else word.__name__ for word in words)
+
+
 def _seconds(value: str | float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
@@ -261,3 +337,14 @@ def _seconds(value: str | float) -> float:
         raise DefinitionError(
             f"{value!r} is no duration: {error}", hint='write "30s", "10m", "2h", or seconds'
         ) from error
+
+
+def _size(value: str | int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    from sensors.units import parse_size  # as above
+
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise DefinitionError(f"{value!r} is no size: {error}", hint='write "500MiB", "2GiB", or bytes') from error

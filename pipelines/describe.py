@@ -10,18 +10,22 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pipelines.authoring import Pipeline, Task
+from pipelines.checks.spec import as_plain
+from pipelines.context import Context
+from pipelines.deadlines import parse_finish_by
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.graph import check_definition, nearest, ordered
 from pipelines.params import coerce
 from pipelines.pipeline import Param, PipelineDef
+from pipelines.placing import placed
 from pipelines.task import TaskDef
 
 ENGINE = "python"
 CONTEXT = "context"
+SLICE = ("item", "partition")  # parameters of a task that fans out: the element and its name
 
 AnyTask = Task[..., Any]
 
@@ -55,14 +59,22 @@ def describe(target: "AnyTask | Pipeline", *, name: str = "", sys_path: Sequence
         _add_params(params, one, tasks)
     definition = PipelineDef(
         name=name or made.name,
-        tasks=tuple(_task_def(one, needs[one.name], sys_path) for one in tasks.values()),
+        tasks=tuple(
+            placed(_task_def(one, needs[one.name], sys_path), one.settings.on or made.on) for one in tasks.values()
+        ),
         params=params,
         concurrency=made.concurrency,
         max_tasks=made.max_tasks,
         start_within=made.start_within,
         finish_by=made.finish_by,
         tags=made.tags,
+        timeout=made.timeout,
     )
+    if definition.finish_by is not None:
+        try:
+            parse_finish_by(definition.finish_by)
+        except ValueError as error:
+            raise DefinitionError(f"the deadline of pipeline {definition.name!r} cannot be: {error}") from None
     problems = check_definition(definition)
     if problems:
         raise problems[0]
@@ -104,7 +116,9 @@ def _check_place(one: AnyTask) -> None:
 
 def _explicit_needs(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[AnyTask]:
     found = []
-    for need in one.settings.needs:
+    shape = one.settings.shape
+    more = [need for need in (shape.per, shape.partitions if isinstance(shape.partitions, Task) else None) if need]
+    for need in (*one.settings.needs, *more):
         if isinstance(need, Task):
             found.append(need)
             continue
@@ -122,7 +136,7 @@ def _needed_by_parameters(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[A
     found = []
     for name in _parameters(one):
         beside = listed.get(name) or one.function.__globals__.get(name)
-        if name != CONTEXT and isinstance(beside, Task):
+        if not is_context(one, name) and isinstance(beside, Task):
             found.append(beside)
     return found
 
@@ -144,7 +158,7 @@ def _parameters(one: AnyTask) -> Mapping[str, inspect.Parameter]:
 def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyTask]) -> None:
     """Add what a task wants to know of its run; two tasks that want the same must mean the same."""
     for name, parameter in _parameters(one).items():
-        if name == CONTEXT or name in tasks:
+        if name in tasks or is_context(one, name) or (name in SLICE and _fans_out(one)):
             continue
         found = _param(one, name, parameter)
         known = params.get(name)
@@ -165,6 +179,10 @@ def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyT
             required=known.required or found.required,
             default=None if known.required or found.required else known.default,
         )
+
+
+def _fans_out(one: AnyTask) -> bool:
+    return one.settings.shape.partitions is not None or one.settings.shape.per is not None
 
 
 def _param(one: AnyTask, name: str, parameter: inspect.Parameter) -> Param:
@@ -215,16 +233,64 @@ def _type_name(one: AnyTask, name: str, annotation: Any) -> tuple[str, bool]:
     return found, False
 
 
+def _checks(one: AnyTask) -> list[dict[str, Any]]:
+    """Return a task's checks as plain data. Raises DefinitionError for what cannot be evaluated."""
+    from pipelines.checks.registry import needs_memory, options_of
+
+    where = f"tasks.{one.name}.checks"
+    for spec in one.settings.checks:
+        try:
+            options_of(spec)
+        except ValueError as error:
+            raise DefinitionError(f"a check of task {one.name!r} cannot be: {error}", where) from None
+        if needs_memory(spec) and one.settings.output is None:
+            raise DefinitionError(
+                f"{spec.label} of task {one.name!r} compares with earlier writes, and the task writes nothing",
+                where,
+                "give the task an output",
+            )
+    return [as_plain(spec) for spec in one.settings.checks]
+
+
+def is_context(one: AnyTask, name: str) -> bool:
+    """Say whether a parameter is the context: by its annotation, or by its name."""
+    annotation = _parameters(one)[name].annotation
+    if isinstance(annotation, str):
+        annotation = one.function.__globals__.get(annotation.rpartition(".")[2], annotation)
+    return name == CONTEXT or annotation is Context
+
+
+def _wants_events(one: AnyTask) -> bool:
+    """Say whether the causing events are to be at hand: the author said so, or the function says `.events`."""
+    if one.settings.events is not None:
+        return one.settings.events
+    return any(is_context(one, name) for name in _parameters(one)) and _names(one.function.__code__, "events")
+
+
+def _names(code: types.CodeType, name: str) -> bool:
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return name in code.co_names or any(_names(part, name) for part in inner)
+
+
 def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> TaskDef:
     settings = one.settings
+    shape, cut = settings.shape, settings.shape.partitions
+    more: dict[str, Any] = {}
+    if settings.memory is not None:
+        more["memory"] = settings.memory
+    if settings.in_loop:
+        more["in_loop"] = True
+    if _wants_events(one):
+        more["events"] = "${{ events }}"
     return TaskDef(
         name=one.name,
         engine=ENGINE,
         options={
             "function": f"{one.__module__}:{one.__qualname__}",
             "output": settings.output,
-            "checks": [asdict(check) for check in settings.checks],
+            "checks": _checks(one),
             "sys_path": list(sys_path),
+            **more,
         },
         needs=needs,
         upstream=settings.upstream,
@@ -233,4 +299,13 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         timeout=settings.timeout,
         outputs=(settings.output,) if settings.output else (),
         tags=settings.tags,
+        when=shape.when,
+        partitions=f"tasks.{cut.name}.output" if isinstance(cut, Task) else cut,
+        per=shape.per.name if isinstance(shape.per, Task) else shape.per,
+        require=shape.require,
+        max_parallel=shape.max_parallel,
+        pools=() if shape.pool is None else (shape.pool,),
+        retry_on=shape.retry_on,
+        never_retry_on=shape.never_retry_on,
+        timeout_all=shape.timeout_all,
     )

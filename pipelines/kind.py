@@ -25,7 +25,9 @@ class EngineOptions(BaseModel):
 class EngineSettings:
     """What an engine gets at construction: clock, service name, state folder, where relative paths start, and networks.
 
-    `network_allow` are CIDR ranges that outgoing calls may reach although they are private.
+    `network_allow` are CIDR ranges that outgoing calls may reach although they are private. A worker process is
+    replaced after `tasks_per_worker` tasks, or when it keeps more than `worker_memory` bytes; a task may use
+    `task_memory` bytes (0: any) unless it says so itself.
     """
 
     clock: Clock
@@ -34,6 +36,9 @@ class EngineSettings:
     base: Path
     network_allow: tuple[str, ...] = ()
     workers: int = 2
+    tasks_per_worker: int = 1000
+    worker_memory: int = 1 << 30
+    task_memory: int = 0
     connections: Mapping[str, Any] = field(default_factory=dict)
 
 

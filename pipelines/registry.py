@@ -29,9 +29,12 @@ def builtin_kinds() -> Mapping[str, str]:
     return MappingProxyType(
         {
             "python": "pipelines.engines.python:KIND",
+            "dask": "pipelines.engines.dask:KIND",
             "command": "pipelines.engines.command:KIND",
             "http": "pipelines.engines.http:KIND",
             "kafka": "pipelines.engines.kafka:KIND",
+            "kubernetes": "pipelines.engines.kubernetes:KIND",
+            "check": "pipelines.engines.check:KIND",
         }
     )
 

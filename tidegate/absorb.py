@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipelines.executor import plan_tasks
-from pipelines.run import Run, RunState, TaskRun
+from pipelines.run import CheckResult, Run, RunState, TaskRun
 from sensors.batch import DeadLetter
 from sensors.event import EMPTY, Event
 from sensors.uid import ALERT, DEAD_LETTER, make_uid
 from sensors.w3c import child_of, new_root
 from tidegate.alerts.raising import raise_alerts
 from tidegate.alerts.sources import letter_alerts, trigger_alerts
+from tidegate.deadlines import set_deadlines
 from tidegate.failpoints import FailPoint
+from tidegate.flows import pass_on
 from tidegate.joins import Met, meet
 from tidegate.rules import Rules
 from tidegate.store.records import CountKey, StoredEvent
@@ -53,8 +55,10 @@ class Facts:
     alarms: list[Alarm] = field(default_factory=list)  # keys that are overdue, still to be told of
     duplicates: int = 0
     alerts: int = 0  # rows of the outbox
+    checks: list[CheckResult] = field(default_factory=list)
     told: bool = False  # to those who project them
     known: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # contexts of events that were stored before
+    replays: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # trigger event -> context of the run it replays
 
 
 MintRoot = Callable[[], str]
@@ -134,7 +138,7 @@ def absorb(
 def follow(
     sheet: Sheet, ruleset: RuleSet, plan: Plan, spans: Mapping[str, str], counts: dict[CountKey, int]
 ) -> Sequence[Decision]:
-    """Let the offers of a plan come to their keys, then carry out what it asks for and what that asks for.
+    """Let the events of a plan come to their keys and pass the flow control, then carry out what all that asks for.
 
     Returns the decisions that the caller stores. `spans` and `counts` as in `carry_out`.
     """
@@ -143,11 +147,17 @@ def follow(
         for offer in plan.offers:
             desk.offer(offer)
 
-    if not plan.offers:
+    if not plan.offers and not plan.passes:
         return carry_out(sheet, plan, spans, counts)
-    met = meet(sheet.tx, ruleset, plan.rounds(), come, sheet.uid)
-    sheet.fail_point("join.met")
-    return () if met is None else conclude(sheet, plan, met, spans, counts)
+    met = meet(sheet.tx, ruleset, plan.rounds(), come, sheet.uid) if plan.offers else Met()
+    if met is None:
+        return ()
+    if plan.offers:
+        sheet.fail_point("join.met")
+    if plan.passes:
+        pass_on(sheet.tx, ruleset, plan.passes, sheet.uid, met)
+        sheet.fail_point("flow.passed")
+    return conclude(sheet, plan, met, spans, counts)
 
 
 def conclude(
@@ -163,6 +173,18 @@ def conclude(
         facts.known = {**facts.known, **met.spans}
     whole = replace(plan, intents=[*plan.intents, *met.intents])
     return [*met.decisions, *carry_out(sheet, whole, {**met.spans, **spans}, counts)]
+
+
+def settle(sheet: Sheet, met: Met, shard: str) -> None:
+    """Carry out what keys that met ask for without a plan, because their time had come, and write what was decided."""
+    counts: dict[CountKey, int] = {}
+    plan = Plan(config_hash=sheet.rules.config_hash, concurrency=sheet.rules.concurrency)
+    decisions = conclude(sheet, plan, met, {}, counts)
+    if decisions:
+        sheet.tx.insert_decisions(decisions)
+        sheet.facts.decisions.extend(decisions)
+    if counts:
+        sheet.tx.add_counts(shard, counts)
 
 
 def tell_judged(sheet: Sheet, counts: Mapping[CountKey, int], decisions: Sequence[Decision]) -> None:
@@ -217,6 +239,8 @@ def _write_runs(sheet: Sheet, admitted: Admitted) -> None:
     if runs:
         tx.put_definitions(definitions)
         tx.insert_runs(runs, tasks)
+        if rules.deadlines:
+            set_deadlines(tx, rules.deadlines, runs)
         facts.runs.extend(runs)
     for run_uid, events, params in admitted.coalesce:
         tx.add_run_events(run_uid, events, params)

@@ -23,8 +23,13 @@ from sensors.uid import new_uid
 from tidegate.alerts.sender import AlertSender
 from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
+from tidegate.deadline_timers import DeadlineTimers
+from tidegate.deadlines import KIND as DEADLINE
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
+from tidegate.flow_timers import FlowTimers
+from tidegate.flows import KIND as FLOW
+from tidegate.freshness import FreshnessTimers, TellAnswers
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
@@ -33,9 +38,12 @@ from tidegate.joins import KIND as JOIN
 from tidegate.leases import Leases
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
+from tidegate.probes import Probes
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.reloading import Reloads
+from tidegate.replays.step import StepReplay
+from tidegate.replays.worker import Holding, Replays
 from tidegate.retention import KIND as RETENTION
 from tidegate.retention import handler as retention_handler
 from tidegate.rules import RulesInForce, compile_rules
@@ -54,6 +62,7 @@ from tidegate.telemetry.propagation import propagator
 from tidegate.telemetry.spans import open_tracing
 from tidegate.timers import Timers
 from tidegate.watched import SensorWatch
+from tidegate.watching import FRESHNESS
 from triggers.activation import Activation
 from triggers.template import compile_function, compile_template, compile_values
 from triggers.trigger import Paused
@@ -145,7 +154,12 @@ async def _compose(
         PipelineObserver(tracing, instruments, clock),
         clock,
         DispatchSettings(lease=dispatch.lease, grace=dispatch.grace, runs=dispatch.runs, poll=dispatch.poll),
-        Doors(propagate=propagator(f"tidegate/{config.name}"), compile=_compiler(config), fail_point=fail_point),
+        Doors(
+            propagate=propagator(f"tidegate/{config.name}"),
+            compile=_compiler(config),
+            fail_point=fail_point,
+            pools=lambda: rules.current.pools,
+        ),
     )
     aftermath.wake = hint.wake = dispatcher.wake
     aftermath.cancelled = dispatcher.cancel_hint
@@ -162,6 +176,10 @@ async def _compose(
     ports = FleetPorts(store, inbox, rules, webhooks, watch, clock, compile_function, compile_values, pressure, leases)
     fleet = Fleet(ports, paused_sensors)
     instruments.lags(fleet.lags)
+    # Another process may work at the same replays only where the store is a server.
+    holding = Holding(holder, dispatch.lease + dispatch.grace if store.name == "postgresql" else 0.0)
+    step = StepReplay(rules, holder, fail_point, tracing.mint_root)
+    replays = Replays(store, rules, step, holding, clock, aftermath, pressure.reason)
     alerts = AlertSender(store, rules, instruments, clock, f"tidegate/{version}", fail_point=fail_point)
     aftermath.alert = alerts.wake
     parts = Parts(
@@ -183,8 +201,10 @@ async def _compose(
         releases=Releases(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
+        replays=replays,
         reloads=Reloads(store, rules, SettleKeys(rules, holder, own), clock, holder, aftermath),
         alerts=alerts,
+        probes=Probes(store, rules, config.base, lambda: service.config.connections, aftermath),
         watch=watch,
         paused=paused_triggers,
         settings=settings,
@@ -194,6 +214,11 @@ async def _compose(
     joins = JoinTimers(rules, holder, own, parts.sensor_watch, fail_point, tracing.mint_root)
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
+    parts.timers.handle(FLOW, FlowTimers(rules, holder, own, fail_point, tracing.mint_root).ring)
+    freshness = FreshnessTimers(rules, own, config.name, parts.probes.ask)
+    parts.timers.handle(FRESHNESS, freshness.ring)
+    parts.timers.handle(DEADLINE, DeadlineTimers(rules, own, config.name).ring)
+    parts.probes.start(TellAnswers(rules, own, config.name))
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health, service.tell_missed)
     try:
@@ -223,6 +248,9 @@ def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:
         base=config.base,
         network_allow=config.network_allow,
         workers=config.limits.workers,
+        tasks_per_worker=config.limits.tasks_per_worker,
+        worker_memory=config.limits.worker_memory,
+        task_memory=config.limits.task_memory,
         connections=config.connections,
     )
     return {name: registry[name].build(settings) for name in registry}

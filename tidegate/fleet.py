@@ -7,8 +7,8 @@ runs on untouched.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,8 @@ from config.model import SensorEntry, ServiceConfig
 from sensors.audit import AuditBusy, AuditReport, NotAuditable
 from sensors.batch import Batch
 from sensors.clock import Clock
+from sensors.event import Event
+from sensors.from_start import NothingKnown, started_at
 from sensors.health import PauseMode, RunnerObserver, SensorHealth
 from sensors.hosts import Hosts, Outgoing
 from sensors.kind import SensorContext
@@ -296,6 +298,26 @@ class Fleet:
             return await peek(sensor, cursors, StoreLookup(ports.store, name), limit, ports.clock)
         finally:
             self._peeking.discard(name)
+
+    async def history(self, name: str, config: ServiceConfig, since: int, limit: int) -> Sequence[Event]:
+        """Return events of a source since a moment, by an instance that knows of no positions; nothing moves.
+
+        KeyError and what is raised as in `peek`.
+        """
+        entry = config.sensors[name]
+        if entry.kind.push:
+            raise NotPeekable(f"sensor {name} is sent its events, so its source has no history that could be read")
+        if name in self._peeking:
+            raise NotPeekable(f"somebody peeks at sensor {name} just now; try again in a moment")
+        self._peeking.add(name)
+        try:
+            early = replace(entry, options=started_at(entry.options, since))
+            batch = await peek(
+                cast("Sensor", self._build(name, early, config)), {}, NothingKnown(), limit, self._ports.clock
+            )
+        finally:
+            self._peeking.discard(name)
+        return [event for event in batch.events if event.time is None or event.time >= since]
 
     def health(self) -> Mapping[str, Mapping[str, Any]]:
         """Return every sensor's health as plain data."""

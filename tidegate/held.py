@@ -89,6 +89,7 @@ class ReleaseHeld:
         counts: dict[CountKey, int] = {key: n for key, n in plan.counts.items() if key[0] == "trigger"}
         decisions = [*plan.decisions, *follow(sheet, alone, plan, spans, counts)]
         decided = {uid for decision in decisions for uid in decision.events} | {offer.event for offer in plan.offers}
+        decided |= {one.event.uid for one in plan.passes}
         version = alone.rules[trigger].trigger.version
         for item in held:
             if item.event not in decided:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 from sensors.uid import DECISION
 from sensors.w3c import new_root
-from tidegate.absorb import Facts, MintRoot, Sheet, conclude
+from tidegate.absorb import Facts, MintRoot, Sheet, settle
 from tidegate.failpoints import FailPoint, pass_by
-from tidegate.joins import KIND, Met, meet, name_of, put_off, timer_of
+from tidegate.joins import KIND, PAUSED, SECOND, TRIES, Met, meet, name_of, put_off, timer_of
 from tidegate.rules import Rules, RulesInForce
 from tidegate.runs import OwnEvents
-from tidegate.store.records import CountKey, Timer
+from tidegate.store.records import Timer
 from tidegate.store.tx import Tx
 from tidegate.watched import SensorWatch
 from triggers.absence import Silence, armed
@@ -24,14 +24,10 @@ from triggers.errors import EvaluationError
 from triggers.gather import Gathering
 from triggers.pattern import Join
 from triggers.pattern_rule import EVERYTHING, CompiledPattern
-from triggers.plan import Plan
 from triggers.round import Phase, RoundName
 
 OPENS = "join_open"  # timers of calendars: one per trigger
 _OPENED = "joins/opened/"  # settings: the last tick that a calendar has opened, with the meaning of its pattern
-_SECOND = 1_000_000
-_PAUSED = 30 * _SECOND  # until the deadline of a paused trigger is looked at again
-_TRIES = 60  # looks at a key in other hands; no transaction takes that many seconds
 _TICKS = 100  # that one transaction opens, of those that were missed
 
 
@@ -61,7 +57,7 @@ class JoinTimers:
         rule = rules.rules.rules.get(name.trigger)
         pattern = None if rule is None else rule.pattern
         if name.trigger in rules.paused and pattern is not None and pattern.watches is None:
-            tx.set_timers([Timer(tx.now() + _PAUSED, KIND, timer.key, timer.payload)])
+            tx.set_timers([Timer(tx.now() + PAUSED, KIND, timer.key, timer.payload)])
             return None
 
         def look(desk: Gathering) -> None:
@@ -71,8 +67,8 @@ class JoinTimers:
         met = meet(tx, rules.rules, [name], look, sheet.uid, wait=False)
         if met is not None:
             return self._conclude(sheet, met)
-        if tries < _TRIES:
-            tx.set_timers([put_off(timer, name, tries + 1, tx.now() + _SECOND)])
+        if tries < TRIES:
+            tx.set_timers([put_off(timer, name, tries + 1, tx.now() + SECOND)])
         return None
 
     def open(self, tx: Tx, timer: Timer) -> Facts | None:
@@ -125,14 +121,7 @@ class JoinTimers:
         return Sheet(tx, rules, Facts(), self._fail_point, self._mint_root)
 
     def _conclude(self, sheet: Sheet, met: Met) -> Facts:
-        counts: dict[CountKey, int] = {}
-        plan = Plan(config_hash=sheet.rules.config_hash, concurrency=sheet.rules.concurrency)
-        decisions = conclude(sheet, plan, met, {}, counts)
-        if decisions:
-            sheet.tx.insert_decisions(decisions)
-            sheet.facts.decisions.extend(decisions)
-        if counts:
-            sheet.tx.add_counts(self._shard, counts)
+        settle(sheet, met, self._shard)
         self._own.tell(sheet.tx, sheet.facts)
         self._fail_point("join.rung")
         return sheet.facts

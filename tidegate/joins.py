@@ -22,6 +22,9 @@ from triggers.round import Round, RoundName
 
 _LOADED = 500  # events whose contents are in memory at once, unless one firing alone has more
 KIND = "join"  # of the timers: one per open key, named by the uid of its opening
+SECOND = 1_000_000
+PAUSED = 30 * SECOND  # until the deadline of a paused trigger is looked at again
+TRIES = 60  # looks at a key in other hands; no transaction takes that many seconds
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ def meet(
     met = Met(decisions=out.decisions, alarms=out.alarms, counts=out.counts)
     met.carried, met.given_up = out.carried, out.given_up
     met.opened = [one.decision for one in out.waiting if one.new]
-    _render(tx, out.firings, met, now, uid)
+    render(tx, out.firings, met, now, uid)
     return met
 
 
@@ -88,7 +91,7 @@ def name_of(timer: Timer) -> tuple[RoundName, int]:
 
 def put_off(timer: Timer, name: RoundName, tries: int, due: int) -> Timer:
     """Return the timer of a key that is in other hands, for another look."""
-    return Timer(due, KIND, timer.key, orjson.dumps([name.trigger, name.key, tries]).decode())
+    return Timer(due, timer.kind, timer.key, orjson.dumps([name.trigger, name.key, tries]).decode())
 
 
 def _write(tx: Tx, out: Gathered) -> None:
@@ -104,7 +107,7 @@ def _write(tx: Tx, out: Gathered) -> None:
         tx.set_timers([timer_of(state) for state in out.timers])
 
 
-def _render(tx: Tx, firings: Sequence[Firing], met: Met, now: int, uid: Callable[[str], str]) -> None:
+def render(tx: Tx, firings: Sequence[Firing], met: Met, now: int, uid: Callable[[str], str]) -> None:
     """Render what fired, in order, with the contents of few events in memory at a time."""
     plain = [event for firing in firings if not reads_events(firing) for event in firing.verdict.events]
     if plain:

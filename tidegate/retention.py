@@ -30,6 +30,7 @@ def prune(tx: Tx, retention: Retention) -> int:
         ("event_ids", now),
         ("rounds", now),
         ("alerts", now - int(retention.alerts * 1e6)),
+        ("replays", now - int(retention.runs * 1e6)),
     )
     return sum(tx.prune(what, before, _LIMIT) for what, before in ages)
 

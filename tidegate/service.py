@@ -23,7 +23,10 @@ from sensors.ports import Unavailable
 from tidegate.alerts.alert import Alert
 from tidegate.alerts.sender import AlertSender, Tried
 from tidegate.alerts.sources import config_alert, health_alert, missed_alert
+from tidegate.deadline_timers import ArmDeadlines
 from tidegate.fleet import Fleet
+from tidegate.flow_timers import ArmFlows
+from tidegate.freshness import ArmFreshness
 from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
@@ -32,16 +35,19 @@ from tidegate.leases import Leases
 from tidegate.own_events import missed_event, sensor_event
 from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
+from tidegate.probes import Probes
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.reloading import Reloads
+from tidegate.replays.desk import ReplayDesk
+from tidegate.replays.worker import Replays
 from tidegate.retention import ArmRetention
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
 from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
 from tidegate.store.alert_records import Undelivered
-from tidegate.store.tx import Store
+from tidegate.store.tx import Store, Write
 from tidegate.telemetry.instruments import Instruments
 from tidegate.telemetry.model import shape_of
 from tidegate.telemetry.tracing import Tracing
@@ -75,8 +81,10 @@ class Parts:
     refusals: Refusals
     clock: Clock
     releases: Releases
+    replays: Replays
     reloads: Reloads
     alerts: AlertSender
+    probes: Probes
     watch: HealthWatch
     paused: Mapping[str, Paused]  # triggers that operators paused
     settings: Mapping[str, str]  # all that operators paused, as it is stored
@@ -95,7 +103,8 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._loops: list[asyncio.Task[None]] = []  # what goes on for ever, until it is cancelled
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
-        self._resume_run = ResumeRun()
+        self._resume_run = ResumeRun(parts.rules)
+        self._replay_desk = ReplayDesk(parts.store, parts.clock, parts.replays.wake)
         self._paused = dict(parts.paused)
         self._pauses = Pauses(parts.store, parts.clock, parts.settings, self._apply_pause)
 
@@ -105,11 +114,13 @@ class Service:
         parts = self._parts
         await parts.store.submit(ArmRetention(), None)
         former = await parts.reloads.record(self._config)
-        await parts.store.submit(ArmPatterns(parts.rules), None)
+        for arming in self._armings():
+            await parts.store.submit(arming, None)
         await parts.reloads.settle(former, self._config)
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
+        self._tasks.append(asyncio.create_task(parts.replays.run(), name="replays"))
         self._loops = [
             asyncio.create_task(self._pauses.follow(), name="pauses"),
             asyncio.create_task(parts.pressure.watch(), name="pressure"),
@@ -136,6 +147,7 @@ class Service:
         await _ended("health", parts.watch.stop())
         await _ended("dispatcher", parts.dispatcher.stop(patience))
         await _ended("timers", self._end_loops())
+        await _ended("probes", parts.probes.close())
         await _ended("alerts", parts.alerts.stop())
         for name, engine in parts.engines.items():
             await _ended(f"engine {name}", engine.close())
@@ -143,8 +155,9 @@ class Service:
         await parts.store.close()
 
     async def _end_loops(self) -> None:
-        """End what runs beside the work: timers, sweeping, releases of held events."""
+        """End what runs beside the work: timers, replays, sweeping, releases of held events."""
         self._parts.timers.stop()
+        self._parts.replays.stop()
         for task in self._loops:
             task.cancel()
         await self._parts.releases.stop()
@@ -199,11 +212,17 @@ class Service:
             _log.warning("nobody could be alerted of the configuration: %s", error, extra={"action": "alerts_failed"})
 
     async def _arm(self) -> None:
-        """Set calendars going and begin silences; what the store cannot take now is armed at the next start."""
+        """Set calendars and watches going, begin silences; what the store cannot take is armed at the next start."""
         try:
-            await self._parts.store.submit(ArmPatterns(self._parts.rules), None)
+            for arming in self._armings():
+                await self._parts.store.submit(arming, None)
         except Unavailable as error:
-            _log.error("calendars of joins could not be armed: %s", error, extra={"action": "arm_failed"})
+            _log.error("what goes by the clock could not be armed: %s", error, extra={"action": "arm_failed"})
+
+    def _armings(self) -> "Sequence[Write[None, None]]":
+        """Return the writes that set going what goes by the clock, as the rules in force say."""
+        rules = self._parts.rules
+        return ArmPatterns(rules), ArmFlows(rules), ArmFreshness(rules), ArmDeadlines(rules)
 
     def _watched_sensors(self) -> frozenset[str]:
         """Return the sensors whose silence some trigger waits for."""
@@ -239,6 +258,11 @@ class Service:
     def refusals(self) -> Refusals:
         """What the webhook door refused lately."""
         return self._parts.refusals
+
+    @property
+    def replays(self) -> ReplayDesk:
+        """Where replays are asked for."""
+        return self._replay_desk
 
     @property
     def draining(self) -> bool:
@@ -310,6 +334,10 @@ class Service:
     async def peek_sensor(self, name: str, limit: int) -> Batch:
         """Show what a sensor would emit next; nothing moves."""
         return await self._parts.fleet.peek(name, self._config, limit)
+
+    async def source_history(self, name: str, since: int, limit: int) -> Sequence[Event]:
+        """Read a source's own history; nothing moves."""
+        return await self._parts.fleet.history(name, self._config, since, limit)
 
     async def pause_trigger(self, name: str, how: PauseMode | None) -> None:
         """Pause a trigger, or let it go on; survives a restart. KeyError for an unknown one.

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sensors import uid as uids
 from sensors.event import MAX_DEPTH, Event
 from triggers.check import check_triggers
+from triggers.control_rule import Pass, Stopped
 from triggers.counting import CANDIDATES
 from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import RuleError, Unreadable
 from triggers.group import Candidates, SensorRules, group_by_sensor
+from triggers.intents import intent_of
 from triggers.plan import CountKey, Intent, Plan
-from triggers.ports import RunKeyName
 from triggers.round import Offer
-from triggers.rule import CompiledRule, Objection, Wish, compile_rule
+from triggers.rule import Answer, CompiledRule, Objection, Wish, compile_rule
 from triggers.sampling import Kind, Sampler
 from triggers.sieve import Sieve
 from triggers.tell import deciding_clause
@@ -131,6 +132,7 @@ class _Planning:
         "_intents",
         "_now",
         "_offers",
+        "_passes",
         "_paused",
         "_pending",
         "_sampler",
@@ -148,6 +150,7 @@ class _Planning:
         self._group = ""  # whose places samples of the event under judgement take
         self._intents: list[Intent] = []
         self._offers: list[Offer] = []
+        self._passes: list[Pass] = []
         self._decisions: list[Decision] = []
         self._counts: dict[CountKey, int] = {}
         self._pending: list[CountKey] = []  # counts of the event under judgement
@@ -159,6 +162,7 @@ class _Planning:
             config_hash=self._config_hash,
             intents=self._intents,
             offers=self._offers,
+            passes=self._passes,
             decisions=self._decisions,
             counts=self._counts,
             dead=self._dead,
@@ -168,6 +172,7 @@ class _Planning:
     def judge(self, event: Event, group: SensorRules, candidates: Candidates) -> None:
         """Judge one event by its candidates; nothing remains of it but its death if it turns out to be unreadable."""
         intents, decisions, offers = len(self._intents), len(self._decisions), len(self._offers)
+        passes = len(self._passes)
         self._group = candidates.name
         view = EventView(event, self._now)
         try:
@@ -180,8 +185,7 @@ class _Planning:
                     activation = shared.extended(rule.constants) if rule.constants else shared
                     objection = rule.objects(activation)
                     if objection is None:
-                        answers = rule.ask(activation) if rule.pattern is None else rule.pattern.ask(view, activation)
-                        self._let_through(event, rule, answers)
+                        self._let_through(event, rule, rule.answers(view, activation))
                     elif objection.error:
                         self._count("matched", rule.trigger.name, self._config_hash)
                         self._error(event, rule.trigger, objection)
@@ -190,7 +194,7 @@ class _Planning:
             if len(matched) < candidates.size and self._sampler.open(Kind.FILTERED, self._group, event.received_at):
                 self._look_at_unmatched(view, group, candidates, matched)
         except Unreadable as error:
-            del self._intents[intents:], self._decisions[decisions:], self._offers[offers:]
+            del self._intents[intents:], self._decisions[decisions:], self._offers[offers:], self._passes[passes:]
             self._pending.clear()
             self._bury(event, group, candidates, str(error))
         self._count(CANDIDATES, candidates.name, self._config_hash)
@@ -199,7 +203,7 @@ class _Planning:
             counts[key] = counts.get(key, 0) + 1
         self._pending.clear()
 
-    def _let_through(self, event: Event, rule: CompiledRule, answers: Iterator[Wish | Objection | Offer]) -> None:
+    def _let_through(self, event: Event, rule: CompiledRule, answers: Iterator[Answer]) -> None:
         trigger = rule.trigger
         name = trigger.name
         pause = self._paused.get(name)
@@ -223,10 +227,16 @@ class _Planning:
         for answer in answers:
             if isinstance(answer, Wish):
                 silent = False
-                self._intents.append(self._intent(event, trigger, answer))
+                self._intents.append(intent_of(event, trigger, answer, self._uid))
             elif isinstance(answer, Offer):
                 silent = silent and answer.quiet
                 self._offers.append(answer)
+            elif isinstance(answer, Pass):
+                silent = False
+                self._passes.append(answer)
+            elif isinstance(answer, Stopped):
+                silent = False
+                self._stopped(event, trigger, answer)
             elif answer.error:
                 silent = False
                 self._error(event, trigger, answer)
@@ -238,28 +248,6 @@ class _Planning:
                 self._filtered(event, trigger, answer)
         if not silent:
             self._count("matched", name, self._config_hash)
-
-    def _intent(self, event: Event, trigger: Trigger, wish: Wish) -> Intent:
-        rule = wish.run.rule
-        uid = self._uid(uids.TRIGGER_EVENT)
-        scope = f"pipeline/{rule.pipeline}" if rule.key_scope == "pipeline" else f"trigger/{trigger.name}"
-        return Intent(
-            trigger=trigger.name,
-            version=trigger.version,
-            trigger_event=uid,
-            events=(event.uid,),
-            pipeline=rule.pipeline,
-            key=RunKeyName(scope, rule.pipeline, uid if wish.key is None else wish.key),
-            keyed=wish.key is not None,
-            depth=event.depth,
-            rule=wish.run.position,
-            item=wish.item,
-            params=wish.params,
-            partition=wish.partition,
-            lane=wish.lane,
-            repeat=trigger.repeat,
-            when_busy=trigger.when_busy,
-        )
 
     # -- decisions ------------------------------------------------------------------------------------------------
     def _error(self, event: Event, trigger: Trigger, objection: Objection) -> None:
@@ -273,6 +261,13 @@ class _Planning:
         if self._sampler.grant(Kind.FILTERED, self._group, trigger.name, clause.path, event.uid, event.received_at):
             reason = objection.reason
             self._decide(event, trigger, Outcome.FILTERED, reason, clause=clause, item=objection.item, sampled=True)
+
+    def _stopped(self, event: Event, trigger: Trigger, stopped: Stopped) -> None:
+        """Note an event that goes no further; like those that are filtered it can be judged again at any time."""
+        self._count("trigger", trigger.name, stopped.outcome.value)
+        clause = stopped.clause
+        if self._sampler.grant(Kind.FILTERED, self._group, trigger.name, clause.path, event.uid, event.received_at):
+            self._decide(event, trigger, stopped.outcome, stopped.reason, clause=clause, sampled=True)
 
     def _look_at_unmatched(
         self, view: EventView, group: SensorRules, candidates: Candidates, matched: Sequence[int]

@@ -11,9 +11,11 @@ from typing import Any
 
 from sensors.event import MAX_DEPTH, Event
 from triggers.activation import Activation
+from triggers.compiler import CompiledSource
 from triggers.decision import Outcome
 from triggers.errors import EvaluationError, Unreadable
 from triggers.evaluator import RuleSet
+from triggers.explain_control import tell_control
 from triggers.expression import Expression
 from triggers.match import compile_predicate
 from triggers.pattern_rule import CompiledPattern
@@ -86,17 +88,7 @@ def explain(
         return told(None, f"the trigger does not listen to type {event.type} of sensor {event.sensor}")
     try:
         view.check()
-        matched = [compile_predicate(predicate)(view) for _, _, predicate, _ in sources]
-        through = any(matched)
-        for (_, _, predicate, _), passed in zip(sources, matched, strict=True):
-            told_here = tell(predicate, view)
-            if not passed:  # where another source lets the event through, what this one wanted is no reason
-                told_here = (
-                    [_unasked(clause) for clause in told_here]
-                    if through
-                    else with_remedies(told_here, predicate, event)
-                )
-            clauses.extend(told_here)
+        through = _filters(sources, view, clauses)
         if not through:
             failed = next((clause for clause in clauses if clause.passed is False), None)
             return told(
@@ -123,10 +115,27 @@ def explain(
             return told(Outcome.PAUSED, "held until the trigger goes on")
         if rule.pattern is not None:
             return _offers(conditions, rule.pattern, view, activation, clauses, told)
+        if rule.control is not None:
+            entered = tell_control(rule.control, trigger.name, view, activation)
+            clauses.extend(entered.clauses)
+            if entered.outcome is not None:
+                return told(entered.outcome, entered.reason)
         return _answers(conditions, rule, activation, clauses, told)
     except Unreadable as error:
         clauses.append(ClauseResult("on", "", "an event that can be read truthfully", str(error), passed=False))
         return told(Outcome.ERROR, str(error))
+
+
+def _filters(sources: Sequence[CompiledSource], view: EventView, clauses: list[ClauseResult]) -> bool:
+    """Tell what the filters of all sources wanted; say whether one lets the event through."""
+    matched = [compile_predicate(predicate)(view) for _, _, predicate, _ in sources]
+    through = any(matched)
+    for (_, _, predicate, _), passed in zip(sources, matched, strict=True):
+        told = tell(predicate, view)
+        if not passed and through:  # where another source lets the event through, what this one wanted is no reason
+            told = [replace(clause, passed=clause.passed or None) for clause in told]
+        clauses.extend(told if passed or through else with_remedies(told, predicate, view.event))
+    return through
 
 
 def _offers(
@@ -216,10 +225,6 @@ def _other_sources(rule: CompiledRule, event: Event) -> list[ClauseResult]:
             wanted = " or ".join(sorted(types))
             clauses.append(ClauseResult(f"{path}.types", wanted, f"type {wanted}", event.type, passed=False))
     return clauses
-
-
-def _unasked(clause: ClauseResult) -> ClauseResult:
-    return replace(clause, passed=clause.passed or None)
 
 
 def _each(each: Expression, activation: Activation) -> ClauseResult:

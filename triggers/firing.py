@@ -120,6 +120,7 @@ def _intent(firing: Firing, wish: Wish, uid: Callable[[str], str]) -> Intent:
         lane=wish.lane,
         repeat=Repeat.ALWAYS if firing.verdict.again else trigger.repeat,
         when_busy=trigger.when_busy,
+        priority=rule.priority,
         why=firing.verdict.reason,
     )
 

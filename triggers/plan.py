@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from triggers.control_rule import Pass
 from triggers.decision import Decision
 from triggers.ports import LaneName, RunKeyName
 from triggers.round import Offer, RoundName
@@ -41,6 +42,7 @@ class Intent:
     lane: str | None = None
     repeat: Repeat = Repeat.RETRY_FAILED
     when_busy: WhenBusy = WhenBusy.QUEUE
+    priority: int = 0
     why: str = ""
 
 
@@ -51,12 +53,14 @@ class Plan:
     `decisions` are settled already (error, paused, sampled filtered ones); those of the intents come from `admit`.
     `dead` are (event uid, reason) of events that no rule can judge: none of their intents stands in the plan.
     `offers` are the events that patterns (joins, counts, absences) are waiting for, in order; `triggers.gather` takes
-    them on. `concurrency` holds the bound of every pipeline named by an intent.
+    them on. `passes` are those that enter the flow control of their triggers; `triggers.passing` takes them on.
+    `concurrency` holds the bound of every pipeline named by an intent.
     """
 
     config_hash: str
     intents: Sequence[Intent] = ()
     offers: Sequence[Offer] = ()
+    passes: Sequence[Pass] = ()
     decisions: Sequence[Decision] = ()
     counts: Mapping[CountKey, int] = field(default_factory=dict)
     dead: Sequence[tuple[str, str]] = ()

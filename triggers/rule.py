@@ -10,18 +10,22 @@ from typing import Any
 
 from triggers.activation import Activation
 from triggers.compiler import CompiledSource, Compiler
+from triggers.control_rule import CompiledControl, Pass, Stopped, compile_control, compile_gathered_runs
 from triggers.decision import Clause
 from triggers.errors import EvaluationError, MissingField, RuleError, Unreadable
 from triggers.expression import Expression
 from triggers.pattern import Pattern
 from triggers.pattern_rule import CompiledPattern, compile_pattern
+from triggers.round import Offer
 from triggers.scope import EVENT_SCOPE, ITEM_SCOPE, JOIN_SCOPE
 from triggers.trigger import Trigger
+from triggers.view import EventView
 from triggers.wish import CompiledRun, Objection, Wish, name_of, render, show
 
 __all__ = ["CompiledRule", "CompiledRun", "Objection", "Wish", "compile_rule", "constants_of", "name_of", "show"]
 
 MAX_ITEMS = 5_000
+Answer = Wish | Objection | Offer | Pass | Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class CompiledRule:
     constants: Mapping[str, Any]  # what `trigger.…` is in its expressions; empty when none reads it
     refusal: Objection | None  # what a `when` that is plainly false says
     pattern: CompiledPattern | None = None  # with one, events are offered to it; `runs` are for when it is fulfilled
+    control: CompiledControl | None = None  # with one, events have to pass it; `runs` are for when they have
 
     @property
     def judges_items(self) -> bool:
@@ -48,6 +53,16 @@ class CompiledRule:
         if self.when is None or self.judges_items:
             return None
         return self._objects(self.when, activation, None)
+
+    def answers(self, view: EventView, activation: Activation) -> Iterator[Answer]:
+        """Say what becomes of an event that `objects` let through. Raises Unreadable."""
+        if self.pattern is not None:
+            return self.pattern.ask(view, activation)
+        if self.control is not None:
+            entered = self.control.ask(self.trigger.name, view, activation)
+            if entered is not None:
+                return iter((entered,))
+        return self.ask(activation)
 
     def ask(self, activation: Activation) -> Iterator[Wish | Objection]:
         """Render all runs of an event that `objects` let through, element by element. Raises Unreadable."""
@@ -129,9 +144,14 @@ def _compile_plain(trigger: Trigger, compiler: Compiler) -> CompiledRule:
     each = compiler.expression(trigger.each, "each", "list", EVENT_SCOPE)
     if not trigger.runs:
         compiler.refuse("the trigger starts nothing", "run", "name a pipeline: run: {pipeline: …}")
-    runs = compiler.runs(trigger.runs, scope)
-    parts = [when, each, *(e for run in runs for e in (run.key, run.partition, run.lane, *run.params.expressions))]
+    control = None if trigger.control is None else compile_control(trigger, trigger.control, compiler)
+    gathers = control is not None and control.gathers is not None
+    runs = compile_gathered_runs(trigger, compiler) if gathers else compiler.runs(trigger.runs, scope)
+    parts = [when, each]
+    if not gathers:  # else the runs are rendered over several events
+        parts += [e for run in runs for e in (run.key, run.partition, run.lane, *run.params.expressions)]
     names = frozenset().union(*(part.names for part in parts if part is not None))
+    names |= frozenset() if control is None else control.names
     constants = constants_of(trigger)
     return CompiledRule(
         trigger=trigger,
@@ -142,6 +162,7 @@ def _compile_plain(trigger: Trigger, compiler: Compiler) -> CompiledRule:
         names=names - {"item"} - constants.keys(),
         constants={name: value for name, value in constants.items() if name in names},
         refusal=None if when is None else _refusal(when),
+        control=control,
     )
 
 

@@ -46,6 +46,9 @@ JOIN_SCOPE: Mapping[str, str] = MappingProxyType(
         "now": "timestamp",
     }
 )
+FLOW_SCOPE: Mapping[str, str] = MappingProxyType(
+    {name: kind for name, kind in JOIN_SCOPE.items() if name not in ("parts", "missing")}
+)
 OPENS_SCOPE: Mapping[str, str] = MappingProxyType({"now": "timestamp"})
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from triggers.control import Control
 from triggers.pattern import Pattern, Source
 
 __all__ = ["Paused", "Repeat", "RunRule", "Source", "Trigger", "WhenBusy"]
@@ -47,6 +48,7 @@ class RunRule:
     partition: str | None = None
     lane: str | None = None
     key_scope: str = "trigger"  # or "pipeline": shared by all triggers of that pipeline
+    priority: int = 0  # 1 to 9: goes before runs that came a little earlier, though never before those of its lane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Trigger:
     """A named rule: events of `on` for which `when` holds start `runs`, once per element of `each` if given.
 
     With a `pattern`, `on` are the sources of its parts, in order; `runs` start when it is fulfilled, `overdue_runs`
-    when a join is overdue.
+    when a join is overdue. `control` is what single events have to pass; with a batch or debounce in it the runs get
+    several events.
     """
 
     name: str
@@ -69,4 +72,5 @@ class Trigger:
     paused: Paused | None = None
     pattern: Pattern | None = None
     overdue_runs: Sequence[RunRule] = ()
+    control: Control | None = None
     version: str = ""  # hash of the rule's text: decisions name the version that made them

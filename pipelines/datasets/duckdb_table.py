@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pipelines.datasets.target import Target
-from pipelines.datasets.written import Judge, Last, Stamp, TargetBusy, TargetUnusable, Written, schema_of
+from pipelines.datasets.written import COUNTS, Judge, Last, Stamp, TargetBusy, TargetUnusable, Written, schema_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,10 +61,10 @@ def write_table(
         done = _outranked(connection, dataset, stamp)
         found = connection.execute(
             "select rows, columns from main._tidegate_writes where dataset = ? and run <> ? "
-            "order by written_at desc limit 1",
-            [dataset, stamp.run],
+            "order by written_at desc limit ?",
+            [dataset, stamp.run, COUNTS],
         ).fetchall()
-        judge(Last(found[0][0], tuple((name, kind) for name, kind in orjson.loads(found[0][1]))) if found else None)
+        judge(_last(found))
         schema = schema_of(frame)
         if mode == "replace" or not done:
             _publish(connection, target, frame, mode)
@@ -92,6 +92,14 @@ def write_table(
     finally:
         connection.close()
     return Written(frame.height, None, schema, f"{stamp.run}.{stamp.attempt}")
+
+
+def _last(found: list[tuple[int, str]]) -> Last | None:
+    """Return what checks compare with, of rows and columns of earlier writes."""
+    if not found:
+        return None
+    schema = tuple((name, kind) for name, kind in orjson.loads(found[0][1]))
+    return Last(found[0][0], schema, tuple(rows for rows, _ in found))
 
 
 def _open(target: Target, sleep: Callable[[float], None]) -> "duckdb.DuckDBPyConnection":

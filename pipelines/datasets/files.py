@@ -34,8 +34,7 @@ def write_file(target: Target, frame: Any, stamp: Stamp, judge: Judge) -> Writte
                 if record["run"] == stamp.run:
                     stamp.refuse_stale(str(path), record["fence"], record["attempt"] if _same(record, stamp) else 0)
             others = [record for record in records if record["run"] != stamp.run]
-            last = others[-1] if others else None
-            judge(None if last is None else Last(last["rows"], tuple((name, kind) for name, kind in last["schema"])))
+            judge(_last(others))
             schema = schema_of(frame)
             record = {
                 "run": stamp.run,
@@ -61,6 +60,14 @@ def write_file(target: Target, frame: Any, stamp: Stamp, judge: Judge) -> Writte
     except OSError as error:
         raise TargetUnusable(f"{path} could not be written: {error}") from error
     return Written(frame.height, size, schema, f"{stamp.run}.{stamp.attempt}")
+
+
+def _last(others: list[Any]) -> Last | None:
+    """Return what checks compare with, of records of earlier writes."""
+    if not others:
+        return None
+    schema = tuple((name, kind) for name, kind in others[-1]["schema"])
+    return Last(others[-1]["rows"], schema, tuple(record["rows"] for record in reversed(others)))
 
 
 def _write(scheme: str, frame: Any, path: Path) -> None:

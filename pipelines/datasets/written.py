@@ -1,7 +1,7 @@
 """What writers of datasets are told, remember and answer: plain values and two control errors."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Schema = tuple[tuple[str, str], ...]
@@ -44,10 +44,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The last recorded write by another run: its row count and its columns."""
+    """The last recorded write by another run: its row count and its columns.
+
+    `counts` are the row counts of the last writes by other runs, the newest first; empty where only the last is known.
+    """
 
     rows: int
     schema: Schema
+    counts: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Written:
     schema: Schema
     version: str
 
+
+COUNTS = 20  # earlier writes whose row counts a check may ask for
 
 Judge = Callable[[Last | None], None]
 """Called with the last write before anything is published; what it raises ends the write with nothing published."""

@@ -4,7 +4,7 @@ In flow argv, environment and standard input; out flow log lines as the program 
 that `output` asks for. The program sees a small, known environment: what it needs to run, what `env` gives, and who it
 works for (`TIDEGATE_RUN`, `TIDEGATE_TASK`, `TIDEGATE_ATTEMPT`, `TIDEGATE_KEY`, and the trace context). It runs in a
 session of its own; with its end, its time-out (SIGTERM, then SIGKILL), its cancellation or the service's end, its
-whole process group ends.
+whole process group ends. With `pipes` it is told and heard in the words of Dagster Pipes as well.
 """
 
 import asyncio
@@ -16,19 +16,23 @@ import signal
 from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
+from pipelines.capture import MAX_OUTPUT, Capture
+from pipelines.datasets.naming import namer
 from pipelines.errors import TaskFailed, TaskTimedOut
 from pipelines.kind import EngineKind, EngineOptions, EngineSettings
+from pipelines.pipes import PipesOptions, pipes_options
+from pipelines.pipes_files import PipesFolder, clear_orphans
+from pipelines.pipes_verdict import with_reports
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.workers.output import LinePipe, read_lines
 from pipelines.workers.wards import Exit, SpawnRefused, Ward, Wards
 from sensors.units import Size
 
-MAX_OUTPUT = 256 * 1024
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 _OUTPUT_WITHIN = 2.0
 _DEATH_WITHIN = 10.0
@@ -43,7 +47,8 @@ class CommandOptions(EngineOptions):
 
     `stdin` is given as text, anything else as JSON. `ok_codes` are the exit codes of success. `output`: `none`, all of
     standard output as `text` or `json`, or `last_line_json`. `memory` is the most that the program itself may have
-    resident.
+    resident. `pipes: true` speaks Dagster Pipes to the program: what it reports becomes the task's log, datasets and
+    checks and, without another `output`, its output.
     """
 
     argv: tuple[Any, ...] = Field(min_length=1)
@@ -53,6 +58,7 @@ class CommandOptions(EngineOptions):
     ok_codes: tuple[int, ...] = (0,)
     output: Literal["none", "text", "json", "last_line_json"] = "none"
     memory: Size | None = None
+    pipes: Annotated[PipesOptions | None, BeforeValidator(pipes_options)] = None
 
     @field_validator("argv", mode="before")
     @classmethod
@@ -100,9 +106,10 @@ class CommandEngine:
             ) from error
         if self._wards is None:
             self._wards = Wards()
+            await asyncio.to_thread(clear_orphans, self._settings.state / "pipes")
         handle = str(next(self._numbers))
         self._runs[handle] = asyncio.get_running_loop().create_task(
-            self._run(self._wards, context, options, environment)
+            self._speak(self._wards, context, options, environment, handle)
         )
         return handle
 
@@ -140,6 +147,26 @@ class CommandEngine:
             run.cancel()
         if runs:
             await asyncio.wait(runs, timeout=5)
+
+    async def _speak(
+        self, wards: Wards, context: TaskContext, options: CommandOptions, environment: dict[str, str], number: str
+    ) -> TaskResult:
+        """Run the program; with `pipes`, carry what it is told and what it reports."""
+        if options.pipes is None:
+            return await self._run(wards, context, options, environment)
+        settings = self._settings
+        folder = PipesFolder(settings.state.absolute() / "pipes", number, options.pipes, context)
+        try:
+            environment.update(await folder.open())
+            end: TaskResult | TaskFailed
+            try:
+                end = await self._run(wards, context, options, environment)
+            except TaskFailed as failure:
+                end = failure
+            at = settings.clock.now()
+            return with_reports(end, await folder.end(), context, at, namer(settings.base, settings.service))
+        finally:
+            await folder.close()
 
     async def _run(
         self, wards: Wards, context: TaskContext, options: CommandOptions, environment: Mapping[str, str]
@@ -190,45 +217,6 @@ class CommandEngine:
                 transport.close()
             for pipe in pipes:
                 pipe.close()
-
-
-class Capture:
-    """What `output` needs of standard output, as bytes: the beginning, or for the last line the end; bounded."""
-
-    def __init__(self, output: str) -> None:
-        self._output = output
-        self._data = bytearray()
-        self._over = False
-
-    def take(self, data: bytes) -> None:
-        """Take in what the program printed."""
-        if self._output == "none":
-            return
-        self._data += data
-        if self._output == "last_line_json":
-            del self._data[: -2 * MAX_OUTPUT]
-        elif len(self._data) > MAX_OUTPUT:
-            del self._data[MAX_OUTPUT:]
-            self._over = True
-
-    def value(self) -> Any:
-        """Return the output; ValueError says why there is none."""
-        if self._output == "none":
-            return None
-        if self._over:
-            raise ValueError(f"it printed more than the {MAX_OUTPUT // 1024} KiB that an output holds")
-        data = bytes(self._data)
-        if self._output == "text":
-            return data.decode("utf-8", "replace")
-        if self._output == "last_line_json":
-            data = data.rstrip().rpartition(b"\n")[2]
-            if len(data) > MAX_OUTPUT:
-                raise ValueError(f"its last line is longer than the {MAX_OUTPUT // 1024} KiB that an output holds")
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            what = "its last line" if self._output == "last_line_json" else "what it printed"
-            raise ValueError(f"{what} is not JSON ({error})") from error
 
 
 def child_environment(ours: Mapping[str, str], given: Mapping[str, Any], context: TaskContext) -> dict[str, str]:
@@ -350,6 +338,7 @@ def _result(
         words = "\n".join(line for line in last if line.strip())
         message = f"{argv[0]} ended with {end}" + (f"; its last words:\n{words}" if words else "")
         failure = TaskFailed(message, "crashed" if end.code < 0 else "exit_code")
+        failure.detail = None if end.code < 0 else f"exit:{end.code}"
     failure.cpu_seconds, failure.peak_rss_bytes = end.cpu, end.rss
     raise failure
 

@@ -1,7 +1,8 @@
 """Frames between the service and a worker: a four-byte length (big endian) and orjson; a list of shapes.
 
 Service to worker: one job at a time (the fields of `Job`). Worker to service, in this order per job: any number of
-`{"log": text}`, then one of `{"output", "datasets", "checks", …}`, `{"failed", …}` or `{"stale": true}`.
+`{"log": text}` and at most one `{"cooperates": true}`, then one of `{"output", "datasets", "checks", …}`,
+`{"failed", …}` or `{"stale": true}`.
 """
 
 import struct
@@ -19,7 +20,9 @@ class Job:
 
     `function` is `module:qualname` (or `file.py:qualname`), found on `base` and `sys_path` first. Arguments come by
     name from `args`, then `upstream`, then `params`. `values` is the folder for large values, `mark` ends the job's
-    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame.
+    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame;
+    `connections` are those that its checks name. `code` is where versions of the user's files are kept (empty: the run
+    is bound to none), `deadline` Unix seconds.
     """
 
     function: str
@@ -36,6 +39,15 @@ class Job:
     attempt: int
     values: str
     mark: str = ""
+    code: str = ""
+    pipeline: str = ""
+    key: str = ""
+    trigger: str | None = None
+    event_uids: tuple[str, ...] = ()
+    events: tuple[Any, ...] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    deadline: float | None = None
     target: str | None = None
     mode: str = "replace"
     checks: tuple[Mapping[str, Any], ...] = ()
+    connections: Mapping[str, Any] = field(default_factory=dict)

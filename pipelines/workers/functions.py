@@ -1,81 +1,82 @@
-"""Finding a task's function and calling it: `module:qualname` becomes a callable, names become arguments.
+"""Finding a task's function: `module:qualname` becomes a callable. Modules are imported once per worker.
 
-Modules are imported once per worker. The files of everything that came from the user's folders are remembered with
-their modification times: when one of them changed, the worker is `stale` and must be replaced, because Python cannot
-import a module anew without leaving parts of the old one behind.
+What comes from the user's folders is imported through `pipelines.workers.code`, which knows the version that a run is
+bound to. A worker that has another one is of no use to the run and must be replaced.
 """
 
-import asyncio
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from pipelines.datasets.values import load
 from pipelines.errors import TaskFailed
-
-CONTEXT = "context"
+from pipelines.workers.code import CodeGone, Loader, UserCode, manifest_of
+from pipelines.workers.frames import Job
 
 
 class Functions:
     """The functions that one worker has imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool = True) -> None:
+        """`first`: the user's folders go before all others, as in a process that is theirs."""
+        self._first = first
         self._found: dict[tuple[str, str], Callable[..., Any]] = {}
         self._path: tuple[str, ...] = ()
         self._own_path = list(sys.path)
-        self._files: dict[str, int] = {}
-        self._seen = 0
+        self._code = UserCode()
 
-    def stale(self) -> bool:
-        """Say whether a file of the user's code has changed since it was imported."""
-        for file, modified in self._files.items():
-            try:
-                if Path(file).stat().st_mtime_ns != modified:
-                    return True
-            except OSError:
-                return True
-        return False
-
-    def resolve(self, reference: str, base: str, path: Sequence[str]) -> Callable[..., Any]:
-        """Import what is needed and return the function; TaskFailed (not retryable) says what was not found."""
-        folders = (base, *(str(Path(base, folder)) for folder in path))
+    def fit(self, job: Job) -> bool:
+        """Make ready for a job; False when this worker has imported other versions of files than the job's run has."""
+        folders = folders_of(job)
         if folders != self._path:
             self._path = folders
-            sys.path[:] = [*folders, *(entry for entry in self._own_path if entry not in folders)]
-        key = (base, reference)
+            others = [entry for entry in self._own_path if entry not in folders]
+            sys.path[:] = [*folders, *others] if self._first else [*others, *folders]
+        kept = Path(job.code) if job.code else None
+        return self._code.fits(folders, manifest_of(Path(job.values)) if kept else None, kept)
+
+    def forget(self) -> None:
+        """Begin anew, as a new process would: for the one process that cannot be replaced."""
+        self._found.clear()
+        self._code.forget()
+
+    def close(self) -> None:
+        """Leave the process as it was found."""
+        self._found.clear()
+        self._code.close()
+        sys.path[:] = [entry for entry in sys.path if entry in self._own_path or entry not in self._path]
+
+    def resolve(self, job: Job) -> Callable[..., Any]:
+        """Import what is needed and return the function; TaskFailed (not retryable) says what was not found."""
+        key = (job.base, job.function)
         function = self._found.get(key)
         if function is None:
-            function = self._found[key] = _resolve(reference, base)
+            function = self._found[key] = resolve(job.function, job.base, self._code)
+            self.remember()
         return function
 
     def remember(self) -> None:
-        """Take note of the files of modules that were imported since the last call."""
-        if len(sys.modules) == self._seen:
-            return
-        self._seen = len(sys.modules)
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if not isinstance(file, str) or file in self._files or "site-packages" in file:
-                continue
-            if file.startswith(tuple(folder.rstrip("/") + "/" for folder in self._path)):
-                try:
-                    self._files[file] = Path(file).stat().st_mtime_ns
-                except OSError:
-                    continue
+        """Bind the job's run to the versions of all files that have been imported."""
+        self._code.bind()
 
 
-def _resolve(reference: str, base: str) -> Callable[..., Any]:
+def folders_of(job: Job) -> tuple[str, ...]:
+    """Return the user's folders of a job, the base folder first."""
+    return (job.base, *(str(Path(job.base, folder)) for folder in job.sys_path))
+
+
+def resolve(reference: str, base: str, code: UserCode) -> Callable[..., Any]:
+    """Return the function that a reference names; raises TaskFailed (not retryable)."""
     module_name, found, qualname = reference.rpartition(":")
     if not found or not module_name or not qualname:
         raise TaskFailed(f"{reference!r} is not module:function", "bad_options", retryable=False)
     try:
-        target: Any = _import(module_name, base)
+        target: Any = _import(module_name, base, code)
+    except CodeGone as error:
+        raise TaskFailed(str(error), "code_gone", retryable=False) from error
     except ModuleNotFoundError as error:
         raise TaskFailed(
             f"{reference!r} cannot be imported: {error}. It is looked for in {base} and the task's `sys_path`, "
@@ -94,7 +95,7 @@ def _resolve(reference: str, base: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def _import(name: str, base: str) -> Any:
+def _import(name: str, base: str, code: UserCode) -> Any:
     importlib.invalidate_caches()  # a file may have come since the folder was last looked at
     if not name.endswith(".py"):
         return importlib.import_module(name)
@@ -102,7 +103,7 @@ def _import(name: str, base: str) -> Any:
     alias = f"_tidegate_user_{file.stem}_{abs(hash(str(file))):x}"
     if alias in sys.modules:
         return sys.modules[alias]
-    spec = importlib.util.spec_from_file_location(alias, file)
+    spec = importlib.util.spec_from_file_location(alias, file, loader=Loader(alias, str(file), code))
     if spec is None or spec.loader is None or not file.exists():
         raise ModuleNotFoundError(f"there is no file {file}")
     module = importlib.util.module_from_spec(spec)
@@ -113,86 +114,3 @@ def _import(name: str, base: str) -> Any:
         del sys.modules[alias]
         raise
     return module
-
-
-def call(
-    function: Callable[..., Any],
-    context: object,
-    args: Mapping[str, Any],
-    upstream: Mapping[str, Any],
-    params: Mapping[str, Any],
-) -> Any:
-    """Call the function with what its parameters name; an `async def` runs to its end in a loop of its own."""
-    positional, named = _bind(function, context, args, upstream, params)
-    if inspect.iscoroutinefunction(function):
-        return asyncio.run(function(*positional, **named))
-    return function(*positional, **named)
-
-
-def _bind(
-    function: Callable[..., Any],
-    context: object,
-    args: Mapping[str, Any],
-    upstream: Mapping[str, Any],
-    params: Mapping[str, Any],
-) -> tuple[list[Any], dict[str, Any]]:
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
-    hints = _hints(function)
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            continue
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named.update({key: value for key, value in {**params, **args}.items() if key not in named})
-            continue
-        if name in args:
-            value = _typed(args[name], hints.get(name))
-        elif name in upstream:
-            value = _frame(load(upstream[name]), hints.get(name))
-        elif name in params:
-            value = _typed(params[name], hints.get(name))
-        elif name == CONTEXT:
-            value = context
-        elif parameter.default is not parameter.empty:
-            continue
-        else:
-            known = ", ".join(sorted({*args, *upstream, *params})) or "nothing"
-            raise TaskFailed(
-                f"the function's parameter {name!r} is neither a task that it needs, nor a parameter of the run, "
-                f"nor has it a default; there are: {known}",
-                "bad_arguments",
-                retryable=False,
-            )
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            positional.append(value)
-        else:
-            named[name] = value
-    return positional, named
-
-
-def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # noqa: BLE001 - annotations are the user's; without them values stay as they came
-        return {}
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """Turn JSON text into the date, time, Decimal or Path that the function asks for."""
-    if not isinstance(value, str):
-        return value
-    try:
-        if hint in (datetime, date, time):
-            return hint.fromisoformat(value)
-        if hint in (Decimal, Path):
-            return hint(value)
-    except (ValueError, ArithmeticError) as error:
-        raise TaskFailed(f"{value!r} is not a {hint.__name__}: {error}", "bad_arguments", retryable=False) from error
-    return value
-
-
-def _frame(value: Any, hint: Any) -> Any:
-    """Give a function that asks for a LazyFrame one."""
-    if getattr(hint, "__name__", "") == "LazyFrame" and hasattr(value, "lazy"):
-        return value.lazy()
-    return value

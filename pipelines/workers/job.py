@@ -6,83 +6,122 @@ these is an answer that says what happened, never a dead worker.
 """
 
 import os
+import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from time import time_ns
 from types import FrameType
 from typing import Any
 
-from pipelines.checks.evaluate import Finding, evaluate
-from pipelines.checks.spec import CheckSpec
+from pipelines.checks.evaluate import evaluate
+from pipelines.checks.finding import Around, Finding
+from pipelines.checks.results import failures, told
+from pipelines.checks.spec import from_plain
+from pipelines.context import Context
 from pipelines.datasets.duckdb_table import write_table
 from pipelines.datasets.files import write_file
 from pipelines.datasets.target import Target, parse_target
-from pipelines.datasets.values import ValueTrouble, as_frame, keep
+from pipelines.datasets.values import ValueTrouble, as_frame, computed, keep
 from pipelines.datasets.written import Last, StaleWrite, Stamp, TargetBusy, TargetUnusable, Written
 from pipelines.errors import TaskFailed
+from pipelines.workers.calling import call
 from pipelines.workers.frames import Job
-from pipelines.workers.functions import Functions, call
+from pipelines.workers.functions import Functions
 
+Resolve = Callable[[str], Callable[..., Any]]
 PROPAGATION = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
-@dataclass(frozen=True, slots=True)
-class JobContext:
-    """What a task function gets as `context`: who it is, its parameters, and a way to write a log line."""
-
-    run: str
-    task: str
-    attempt: int
-    partition: str
-    params: Mapping[str, Any]
-    environ: Mapping[str, str]
-    log: Callable[[str], None]
-
-
-def carry_out(job: Job, functions: Functions, log: Callable[[str], None]) -> dict[str, Any]:
+def carry_out(
+    job: Job, functions: Functions, log: Callable[[str], None], asked_to_stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Run the job to its end and return its answer. Nothing that a function does raises out of here."""
     before = {name: os.environ.get(name) for name in {*PROPAGATION, *job.environ}}
     findings: list[Finding] = []
-    context = JobContext(job.run, job.task, job.attempt, job.partition, job.params, job.environ, log)
+    context = context_of(job, log, asked_to_stop)
     try:
         for name in PROPAGATION:
             os.environ.pop(name, None)
         os.environ.update(job.environ)
-        function = functions.resolve(job.function, job.base, job.sys_path)
+        function = functions.resolve(job)
         value = call(function, context, job.args, job.upstream, job.params)
-        written = _publish(job, value, findings)
-        output = keep(value, Path(job.values), _value_name(job))
-    except TaskFailed as error:
-        if error.__cause__ is not None and error.kind == "import":
-            traceback.print_exception(error.__cause__)
-        return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
-    except StaleWrite as error:
-        return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
-    except TargetBusy as error:
-        return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
-    except TargetUnusable as error:
-        return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
-    except ValueTrouble as error:
-        return _failed(str(error), "value", False, None, job, findings)
+        return finish(job, value, findings, lambda reference: functions.resolve(replace(job, function=reference)))
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
-        _print_user_part(error)
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _failed(said, type(error).__name__, True, None, job, findings)
+        return answer_to(error, job, findings)
     finally:
         for name, old in before.items():
             if old is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = old
+        shutil.rmtree(context.folder, ignore_errors=True)
+
+
+def finish(job: Job, value: Any, findings: list[Finding], resolve: Resolve) -> dict[str, Any]:
+    """Judge, publish and keep what was returned; return the job's answer. `resolve` finds functions of checks."""
+    if job.target is not None or job.checks:
+        value = computed(value)
+    written = _publish(job, value, findings, resolve)
+    output = keep(value, Path(job.values), _value_name(job))
     return {
         "output": output,
         "datasets": [written] if written is not None else [],
-        "checks": [_told(job, finding) for finding in findings],
+        "checks": told(findings, _judged_dataset(job)),
     }
+
+
+def _print_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def answer_to(
+    error: BaseException, job: Job, findings: list[Finding], tell: Callable[[str], None] = _print_error
+) -> dict[str, Any]:
+    """Return the answer that an exception stands for; `tell` gets the lines of a traceback where it helps the user."""
+    match error:
+        case TaskFailed():
+            if error.__cause__ is not None and error.kind == "import":
+                _tell_trace(error.__cause__, tell)
+            return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
+        case StaleWrite():
+            return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
+        case TargetBusy():
+            return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
+        case TargetUnusable():
+            return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
+        case ValueTrouble():
+            return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
+    _tell_trace(error, tell)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _failed(said, type(error).__name__, True, None, job, findings)
+
+
+def context_of(job: Job, log: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> Context:
+    """Return what the function may know of its attempt."""
+    return Context(
+        run=job.run,
+        task=job.task,
+        attempt=job.attempt,
+        pipeline=job.pipeline,
+        key=job.key,
+        trigger=job.trigger,
+        partition=job.partition,
+        params=job.params,
+        event_uids=job.event_uids,
+        given_events=job.events,
+        environ=job.environ,
+        headers=job.headers,
+        deadline=None if job.deadline is None else datetime.fromtimestamp(job.deadline, UTC),
+        base=Path(job.base),
+        log=log,
+        asked_to_stop=asked_to_stop,
+        folder=Path(job.values, f"{_value_name(job)}.scratch"),
+    )
 
 
 def _value_name(job: Job) -> str:
@@ -91,7 +130,7 @@ def _value_name(job: Job) -> str:
     return f"{job.task[:80]}-{job.attempt}-{unique}"
 
 
-def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | None:
+def _publish(job: Job, value: Any, findings: list[Finding], resolve: Resolve) -> dict[str, Any] | None:
     """Check the value and write it where the task's output goes; None when it goes nowhere."""
     if job.target is None and not job.checks:
         return None
@@ -101,15 +140,21 @@ def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | 
         raise TaskFailed(
             f"the task's {what}, but it returned {type(value).__name__}; return a DataFrame", "output", retryable=False
         )
-    specs = [
-        CheckSpec(check["kind"], check.get("options") or {}, check.get("severity", "fail")) for check in job.checks
-    ]
+    specs = [from_plain(check) for check in job.checks]
 
     def judge(last: Last | None) -> None:
-        findings[:] = evaluate(frame, specs, last)
-        failed = [finding.message for finding in findings if not finding.passed and finding.spec.severity == "fail"]
+        around = Around(
+            now=time_ns() // 1000,
+            last=last,
+            remembers=job.target is not None,
+            resolve=resolve,
+            base=Path(job.base),
+            connections=job.connections,
+        )
+        findings[:] = evaluate(frame, specs, around)
+        failed = failures(findings)
         if failed:
-            raise TaskFailed(f"nothing was published: {'; '.join(failed)}", "check_failed")
+            raise TaskFailed(f"nothing was published: {failed}", "check_failed")
 
     if job.target is None:
         judge(None)
@@ -137,17 +182,9 @@ def _dataset(target: Target, written: Written) -> dict[str, Any]:
     }
 
 
-def _told(job: Job, finding: Finding) -> dict[str, Any]:
-    dataset = job.task
-    if job.target is not None:
-        dataset = parse_target(job.target, Path(job.base)).name
-    return {
-        "check": finding.spec.kind,
-        "dataset": dataset,
-        "passed": finding.passed,
-        "severity": finding.spec.severity,
-        "message": finding.message,
-    }
+def _judged_dataset(job: Job) -> str:
+    """Return the name of what the checks judged: the dataset, or the task whose value goes nowhere."""
+    return job.task if job.target is None else parse_target(job.target, Path(job.base)).name
 
 
 def _failed(
@@ -158,17 +195,19 @@ def _failed(
         "kind": kind,
         "retryable": retryable,
         "retry_after": retry_after,
-        "checks": [_told(job, finding) for finding in findings],
+        "checks": told(findings, _judged_dataset(job)),
     }
 
 
-def _print_user_part(error: BaseException) -> None:
-    """Print the traceback to standard error, without the frames of this worker above the user's function."""
+def _tell_trace(error: BaseException, tell: Callable[[str], None]) -> None:
+    """Tell the traceback, without the frames of this worker above the user's function."""
     trace = error.__traceback__
     here = Path(__file__).parent
     while trace is not None and _ours(trace.tb_frame, here) and trace.tb_next is not None:
         trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    for part in traceback.format_exception(type(error), error, trace):
+        for line in part.rstrip("\n").split("\n"):
+            tell(line)
 
 
 def _ours(frame: FrameType, here: Path) -> bool:

@@ -9,8 +9,11 @@ goodwill.
 import contextlib
 import os
 import resource
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -27,16 +30,47 @@ def main() -> None:
     channel = _take_over_stdin()
     functions = Functions()
     while (job := _receive(channel)) is not None:
-        if functions.stale():
+        if not functions.fit(job):
             _send(channel, {"stale": True})
             continue
         cpu, peak_reset = _cpu(), _reset_peak()
-        answer = carry_out(job, functions, lambda text: _send(channel, {"log": str(text)}))
+        stop = StopFlag(lambda: _send(channel, {"cooperates": True}))
+        try:
+            answer = carry_out(job, functions, lambda text: _send(channel, {"log": str(text)}), stop.asked)
+        finally:
+            stop.lower()
         functions.remember()
         answer["cpu"] = _cpu() - cpu
         answer["rss"] = _peak(peak_reset)
+        answer["kept"] = _resident()
         _finish_output(job.mark)
         _send(channel, answer)
+
+
+class StopFlag:
+    """Whether the job was asked to stop. Who asks for the first time is from then on told before being killed."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        self._announce = announce
+        self._watching = False
+        self._raised = False
+
+    def asked(self) -> bool:
+        """Say whether the service wants the job to end; for the main thread of the worker to ask first."""
+        if not self._watching and threading.current_thread() is threading.main_thread():
+            self._watching = True
+            signal.signal(signal.SIGTERM, self._raise)
+            self._announce()
+        return self._raised
+
+    def lower(self) -> None:
+        """End watching with the job."""
+        if self._watching:
+            self._watching = False
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _raise(self, number: int, frame: object) -> None:
+        self._raised = True
 
 
 def _take_over_stdin() -> socket.socket:
@@ -115,6 +149,16 @@ def _peak(reset: bool) -> int:
         except (OSError, ValueError, IndexError):
             pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
+def _resident() -> int:
+    """Return the bytes resident now without pages of files; 0 where that cannot be told."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a kernel file
+            _, resident, shared, *_ = file.read().split()
+            return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 if __name__ == "__main__":

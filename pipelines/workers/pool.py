@@ -3,7 +3,8 @@
 In flow jobs, out flow outcomes; log lines go to the job's `log` as they come, all of them before the outcome. The
 first job starts all workers; until then there are none. Waiting jobs are served first come, first served. A job that
 exceeds its time, its memory, or is cancelled is killed with everything in its process group, and its worker is
-replaced. A worker is also replaced after `max_jobs` jobs, and when the user's code has changed on disk.
+replaced. A worker is also replaced after some number of jobs, when it keeps too much memory between jobs (a leak), and
+when it has imported another version of the user's code than a job is to run.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from pipelines.workers.wards import Exit, SpawnRefused, Ward, Wards
 
 _OUTPUT_WITHIN = 0.5  # seconds that the rest of a job's output may take to arrive after its answer
 _DEATH_WITHIN = 10.0
+_STOP_WITHIN = 4.0  # less than an attempt's time to let go
 _ROOT = str(Path(__file__).parents[2])
 _START = f"import sys; sys.path.insert(0, {_ROOT!r}); from pipelines.workers.main import main; main()"
 _TRACE = frozenset({"TRACEPARENT", "TRACESTATE", "BAGGAGE"})
@@ -36,20 +38,31 @@ Log = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A job's answer: its JSON fields (see `pipelines.workers.frames`), CPU seconds and peak resident bytes."""
+    """A job's answer: its JSON fields (see `pipelines.workers.frames`), CPU seconds and peak resident bytes.
+
+    The figures are None where the job shared its process.
+    """
 
     answer: Mapping[str, Any]
-    cpu: float
-    rss: int
+    cpu: float | None
+    rss: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """When a worker is replaced: after `jobs` jobs, or when it has more than `kept` bytes resident between two."""
+
+    jobs: int = 1000
+    kept: int = 1 << 30
 
 
 class WorkerPool:
-    """At most `size` workers whose working folder is `base`; each ends after `max_jobs` jobs."""
+    """At most `size` workers whose working folder is `base`."""
 
-    def __init__(self, size: int, base: Path, max_jobs: int = 1000) -> None:
+    def __init__(self, size: int, base: Path, limits: WorkerLimits = WorkerLimits()) -> None:
         self._size = max(1, size)
         self._base = base
-        self._max_jobs = max_jobs
+        self._limits = limits
         self._turns = asyncio.Semaphore(self._size)
         self._wards = Wards()
         self._idle: list[_Worker] = []
@@ -74,7 +87,7 @@ class WorkerPool:
             ) from None
         try:
             while True:
-                worker = await self._take()
+                worker = await self._take(job.run)
                 outcome = await self._on(worker, job, log, deadline, memory)
                 if not outcome.answer.get("stale"):
                     return outcome
@@ -97,24 +110,29 @@ class WorkerPool:
 
     async def _on(self, worker: "_Worker", job: Job, log: Log, deadline: float | None, memory: int) -> Outcome:
         """Run the job on this worker; afterwards the worker is idle, or gone."""
-        keep = False
+        keep = spent = False
         try:
             outcome = await worker.run(job, log, deadline, memory)
-            keep = not outcome.answer.get("stale") and worker.jobs < self._max_jobs and not self._closed
+            keep = not outcome.answer.get("stale") and not self._spent(worker, outcome) and not self._closed
+            spent = not keep and not outcome.answer.get("stale")
         finally:
             if keep and len(self._idle) < self._size:
                 self._idle.append(worker)
             else:
                 self._all.discard(worker)
                 worker.close()
-                if not keep and not self._closed and worker.jobs >= self._max_jobs:
+                if spent and not self._closed:
                     self._start_chore()
         return outcome
 
-    async def _take(self) -> "_Worker":
-        """Return an idle worker, one that is being started already, or a new one."""
+    def _spent(self, worker: "_Worker", outcome: Outcome) -> bool:
+        """Say whether a worker has done its share, or keeps more than it may."""
+        return worker.jobs >= self._limits.jobs or outcome.answer.get("kept", 0) > self._limits.kept
+
+    async def _take(self, run: str) -> "_Worker":
+        """Return an idle worker (that of the run, for it has its code), one that is being started, or a new one."""
         while True:
-            worker = self._pop()
+            worker = self._pop(run)
             if worker is not None:
                 return worker
             if not self._chores:
@@ -122,7 +140,8 @@ class WorkerPool:
                 return await self._spawn()
             await asyncio.wait(self._chores, return_when=asyncio.FIRST_COMPLETED)
 
-    def _pop(self) -> "_Worker | None":
+    def _pop(self, run: str) -> "_Worker | None":
+        self._idle.sort(key=lambda worker: worker.last_run == run)  # stable: else the one that was used last
         while self._idle:
             worker = self._idle.pop()
             if worker.alive:
@@ -171,7 +190,9 @@ class _Worker:
         self._reader, self._writer = channel
         self._out = out
         self._err = err
+        self._cooperates = False
         self.jobs = 0
+        self.last_run = ""
 
     @property
     def alive(self) -> bool:
@@ -204,6 +225,7 @@ class _Worker:
 
     async def run(self, job: Job, log: Log, deadline: float | None, memory: int) -> Outcome:
         self.jobs += 1
+        self.last_run, self._cooperates = job.run, False
         mark = f"\x00{secrets.token_hex(8)}"
         self._out.follow(lambda line: log("stdout", line))
         self._err.follow(lambda line: log("stderr", line))
@@ -226,6 +248,9 @@ class _Worker:
             if memory:
                 self._ward.limit(0)
             clean = True
+        except asyncio.CancelledError:
+            await self._ask_to_stop(log)
+            raise
         except TimeoutError:
             raise TaskTimedOut("the task took longer than its timeout and was killed") from None
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -243,9 +268,21 @@ class _Worker:
             if size > MAX_FRAME:
                 raise ConnectionError("the worker's frames are out of step")
             message: dict[str, Any] = orjson.loads(await self._reader.readexactly(size))
-            if "log" not in message:
+            if "log" in message:
+                log("log", message["log"])
+            elif "cooperates" in message:
+                self._cooperates = True
+            else:
                 return message
-            log("log", message["log"])
+
+    async def _ask_to_stop(self, log: Log) -> None:
+        """Give a job that looks for it the time to end by itself; a second cancellation ends the patience."""
+        if not self._cooperates:
+            return
+        self._ward.kill(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError):
+            async with asyncio.timeout(_STOP_WITHIN):
+                await self._answer(log)
 
     async def _rest_of_output(self, finished: list[asyncio.Event]) -> None:
         """Wait until all that the job printed has come; not for ever, for its code may have closed the files."""
@@ -266,8 +303,12 @@ class _Worker:
                 await self._out.closed.wait()
                 await self._err.closed.wait()
         if end.over:
-            failure = TaskFailed(f"the task used more than its memory limit of {memory} bytes and was killed", "memory")
-            failure.peak_rss_bytes = memory
+            failure = TaskFailed(
+                f"the task used {_mib(end.over)}, more than its memory limit of {_mib(memory)}, and was killed; "
+                "raise `memory`, or work in smaller pieces",
+                "memory",
+            )
+            failure.cpu_seconds, failure.peak_rss_bytes = end.cpu or None, end.over
             return failure
         last = "\n".join(line for line in self._err.last if line.strip())
         message = f"the task brought its worker down ({end})"
@@ -294,3 +335,7 @@ class _Worker:
         self._writer.close()
         self._out.close()
         self._err.close()
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"

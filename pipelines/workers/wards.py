@@ -37,13 +37,13 @@ class SpawnRefused(Exception):
 class Exit:
     """The end of a child: exit code (negative: the signal's number), CPU seconds, peak resident bytes.
 
-    `over` says that it was killed for using more memory than it may.
+    `over` is not 0 when it was killed for using more memory than it may: then it is what it had.
     """
 
     code: int
     cpu: float = 0.0
     rss: int = 0
-    over: bool = False
+    over: int = 0
 
     def __str__(self) -> str:
         if self.code >= 0:
@@ -70,7 +70,7 @@ class Ward:
             self._warden.send({"op": "kill", "id": self._id, "signal": int(number)})
 
     def limit(self, size: int) -> None:
-        """Kill the child once it has more than `size` bytes resident; 0 lifts the limit."""
+        """Kill the child once it has, with its children, more than `size` bytes resident; 0 lifts the limit."""
         if not self.exited.done():
             self._warden.send({"op": "limit", "id": self._id, "bytes": size})
 

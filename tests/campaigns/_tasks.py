@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from pipelines.workers.job import JobContext
+from pipelines.context import Context
 
 
-def hold(context: JobContext, marks: str, seconds: float) -> str:
+def hold(context: Context, marks: str, seconds: float) -> str:
     """Note this process and the attempt that it was started for, wait, and name the attempt."""
     attempt = f"{context.run}/{context.task}/{context.attempt}"
     with Path(marks).open("a") as file:

@@ -10,6 +10,7 @@ from config.check import check
 from config.load import assert_own_package, load_config
 from config.model import ServiceConfig, Telemetry
 from config.problems import ConfigProblems
+from pipelines.datasets.definition import DatasetDef
 from pipelines.pipeline import Param
 from pipelines.task import Retries
 from sensors.units import StartAt
@@ -247,7 +248,7 @@ def test_the_other_sections(write: Write) -> None:
     assert route.events == {"run_failed", "resolved"}
     assert "alert.test" not in repr(route)
     assert config.connections["wh"]["private_key"] == "key"
-    assert config.datasets["daily"] == {"uri": "snowflake://org/analytics.daily", "connection": "wh", "tags": ()}
+    assert config.datasets["daily"] == DatasetDef(name="daily", uri="snowflake://org/analytics.daily", connection="wh")
 
 
 def test_secrets_reach_the_options(write: Write, tmp_path: Path) -> None:
@@ -437,7 +438,7 @@ defaults: x
         "connections.c.kind",
         "datasets.d.uri",
         "datasets.e.connection",
-        "datasets.e.freshness",
+        "datasets.e.freshness.due",
         "alerts.a.to",
         "alerts.a.events[0]",
         "telemetry",

@@ -168,6 +168,8 @@ async def test_dead_letters(store: Store) -> None:
         "event_uid": "evt_1",
         "attributes": {"h": "v"},
         "size": 4,
+        "retried_at": None,
+        "became": None,
     }
     assert dropped == 1
     assert await store.read(lambda reader: reader.dead_letter("ddl_1")) is None

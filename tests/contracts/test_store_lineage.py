@@ -256,5 +256,5 @@ async def test_expired_ids_and_old_logs_go(store: Store) -> None:
 
 async def test_only_known_kinds_can_be_pruned(store: Store) -> None:
     """Pruning something else is an error that names the choices."""
-    with pytest.raises(ItemRefused, match="event_ids, events, logs, rounds, runs"):
+    with pytest.raises(ItemRefused, match="event_ids, events, logs, replays, rounds, runs"):
         await forget(store, "run_keys")

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.support.stores import T0, do, event, fired
 from tidegate.store.records import StoredEvent, Timer
-from tidegate.store.tx import Store, Tx
+from tidegate.store.tx import ItemRefused, Store, Tx
 from triggers.decision import Outcome
 from triggers.gather import Waiting
 from triggers.round import Occurrence, Phase, Round, RoundName
@@ -146,3 +148,41 @@ async def test_open_keys_are_counted_by_what_they_mean(store: Store) -> None:
     stale = await store.read(lambda reader: reader.stale_keys("t", "m", 2))
     assert list(stale) == [RoundName("t", "k1"), RoundName("t", "k2")]
     assert list(await store.read(lambda reader: reader.stale_keys("u", "old", 9))) == []
+
+
+async def test_a_queue_gives_back_in_order_what_joined(store: Store) -> None:
+    """The first come first, a few at a time; each queue has its own, and a round without a look at it holds nothing."""
+    line = [Occurrence(part=f"{n:012}/dec_{9 - n}", event=f"evt_{9 - n}", at=T0 - n, depth=n) for n in range(5)]
+    await do(store, lambda tx: _put(tx, replace(OPEN, held=()), replace(OPEN, name=B, uid="dec_b", held=())))
+    await do(store, lambda tx: tx.push_held([(A, one) for one in (line[2], line[0], line[1])]))
+    await do(store, lambda tx: tx.push_held([(A, line[3]), (B, line[4])]))
+    numbers = await do(store, lambda tx: dict(tx.lock_numbers([A, B])))
+    first = await do(store, lambda tx: list(tx.pull_held(A, 3)))
+    rest = await do(store, lambda tx: [*tx.pull_held(A, 9), *tx.pull_held(A, 9)])
+
+    assert numbers[A] == replace(OPEN, held=())
+    assert (first, rest) == (line[:3], line[3:4])
+    assert await do(store, lambda tx: list(tx.pull_held(B, 9))) == line[4:]
+
+
+async def test_what_joins_and_leaves_within_a_transaction_that_fails_is_as_it_was(store: Store) -> None:
+    """A queue is part of the transaction, like everything else."""
+
+    def fails(tx: Tx) -> None:
+        tx.push_held([(A, replace(TWO, part="2"))])
+        tx.pull_held(A, 1)
+        raise LookupError("no")
+
+    await do(store, lambda tx: tx.push_held([(A, replace(ONE, part="1"))]))
+    with pytest.raises(ItemRefused):
+        await do(store, fails)
+
+    assert await do(store, lambda tx: list(tx.pull_held(A, 9))) == [replace(ONE, part="1")]
+
+
+async def test_rounds_that_are_not_there_are_not_made_without_waiting(store: Store) -> None:
+    """A look by numbers alone neither makes a round nor waits for one."""
+    await do(store, lambda tx: _put(tx, OPEN))
+
+    assert set(await do(store, lambda tx: dict(tx.lock_numbers([A, B], wait=False)))) == {A}
+    assert await do(store, lambda tx: dict(tx.lock_numbers([]))) == {}

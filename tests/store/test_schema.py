@@ -18,6 +18,7 @@ from tidegate.store import (
     sql_dispatch,
     sql_events,
     sql_prune,
+    sql_replays,
     sql_rounds,
     sql_runs,
 )
@@ -148,7 +149,17 @@ def test_a_version_too_far_ahead_is_refused() -> None:
 
 STATEMENTS = [
     (f"{module.__name__}.{name}", value)
-    for module in (sql_actions, sql_alerts, sql_claim, sql_dispatch, sql_events, sql_prune, sql_rounds, sql_runs)
+    for module in (
+        sql_actions,
+        sql_alerts,
+        sql_claim,
+        sql_dispatch,
+        sql_events,
+        sql_prune,
+        sql_replays,
+        sql_rounds,
+        sql_runs,
+    )
     for name, value in vars(module).items()
     if isinstance(value, Bulk)
 ]

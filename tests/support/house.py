@@ -14,14 +14,20 @@ from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, Run
 from pipelines.task import Retries, TaskDef
 from sensors.audit import AuditReport
 from sensors.batch import Batch, DeadLetter
+from sensors.clock import SystemClock
 from sensors.event import Event
 from sensors.kind import Emits, SensorKind, SensorOptions
 from sensors.ports import Unavailable
 from sensors.uid import EVENT, new_uid
+from sensors.w3c import new_root
 from tidegate.absorb import Facts
 from tidegate.alerts.sender import Tried
+from tidegate.failpoints import pass_by
 from tidegate.ingest import Ingest, StoreInbox
 from tidegate.refusals import Refusals
+from tidegate.replays.desk import ReplayDesk
+from tidegate.replays.step import StepReplay
+from tidegate.replays.worker import Holding, Replays
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
@@ -127,6 +133,9 @@ class FakeHouse:
         traits = {name: EngineTraits(survives=False, dedupes=False) for name in ("python", "http")}
         self.runs = StoreRuns(store, Claim(self.rules, lambda: traits, own), Advance(own), cancel, _ignore)
         self.inbox = StoreInbox(store, Ingest(self.rules, "test"), _ignore)
+        self.replays = ReplayDesk(store, SystemClock(), lambda: None)
+        step = StepReplay(self.rules, "test", pass_by, new_root)
+        self.replay_worker = Replays(store, self.rules, step, Holding("test", 0.0), SystemClock(), _ignore, lambda: "")
 
     async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:
         answer = await self.real_store.submit(self._start_run, ask)
@@ -156,6 +165,12 @@ class FakeHouse:
         if isinstance(self.peek, Exception):
             raise self.peek
         return self.peek
+
+    async def source_history(self, name: str, since: int, limit: int) -> Sequence[Event]:
+        self.peeked.append((name, limit))
+        if isinstance(self.peek, Exception):
+            raise self.peek
+        return self.peek.events[:limit]
 
     async def audit_sensor(self, name: str, heal: bool) -> AuditReport:
         self.audited.append((name, heal))

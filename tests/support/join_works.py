@@ -4,6 +4,8 @@ from typing import Any
 
 from sensors.event import Event
 from tests.support.works import T0, Works, make_event
+from tidegate.flow_timers import ArmFlows, FlowTimers
+from tidegate.flows import KIND as FLOW
 from tidegate.join_timers import OPENS, ArmPatterns, JoinTimers
 from tidegate.joins import KIND
 from tidegate.timers import FireTimers
@@ -57,7 +59,8 @@ class Bells:
         if at is not None:
             house.clock.at = max(house.clock.at, at)
         timers = JoinTimers(house.rules, house.shard, house.own, self.watch, house.fail)
-        fire = FireTimers({KIND: timers.ring, OPENS: timers.open})
+        flows = FlowTimers(house.rules, house.shard, house.own, house.fail)
+        fire = FireTimers({KIND: timers.ring, OPENS: timers.open, FLOW: flows.ring})
         total = 0
         while True:
             fired = await house.store.submit(fire, frozenset())
@@ -69,6 +72,7 @@ class Bells:
     async def arm(self) -> None:
         """Set calendars going and begin silences, as a start of the service does."""
         await self.house.store.submit(ArmPatterns(self.house.rules), None)
+        await self.house.store.submit(ArmFlows(self.house.rules), None)
 
 
 def came(type: str, key: str = "k", at: int = T0, **fields: Any) -> Event:

@@ -151,7 +151,7 @@ async def test_an_object_is_moved_once_its_run_has_succeeded(tmp_path: Path, min
             await asyncio.to_thread(bucket.put, "in/late.csv", b"abc")
             await gate.finished(3)
             async with asyncio.timeout(20):
-                while "done/late.csv" not in (keys := await asyncio.to_thread(bucket.keys)):
+                while "in/late.csv" in (keys := await asyncio.to_thread(bucket.keys)) or "done/late.csv" not in keys:
                     await asyncio.sleep(0.05)
             for _ in range(2):
                 await _scanned(gate)

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import uvicorn
@@ -102,6 +102,7 @@ async def test_a_watch_that_fails_is_no_end_of_reloads(
     class Config:
         hash = "h"
         files = (path,)
+        pipelines: ClassVar[dict[str, Any]] = {}
 
     async def apply(config: Any) -> None:
         applied.append(config)

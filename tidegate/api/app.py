@@ -11,6 +11,8 @@ from fastapi.routing import APIRoute
 
 from tidegate.api import (
     alerts_api,
+    backtests_api,
+    checks_api,
     dead_letters,
     docs,
     events,
@@ -20,6 +22,7 @@ from tidegate.api import (
     openapi,
     problems,
     reloads_api,
+    replays_api,
     runs,
     sensors_api,
     stream,
@@ -29,6 +32,7 @@ from tidegate.api import (
 from tidegate.api.auth import Auth, Gate
 from tidegate.api.house import House
 from tidegate.api.stream import RunWatcher
+from tidegate.backtest.desk import Backtests
 from tidegate.web import console
 
 _ROUTES = (
@@ -37,11 +41,14 @@ _ROUTES = (
     explain_api,
     sensors_api,
     triggers_api,
+    backtests_api,
     reloads_api,
     runs,
+    replays_api,
     lineage,
     dead_letters,
     alerts_api,
+    checks_api,
     stream,
     tokens_api,
     docs,
@@ -79,6 +86,7 @@ def create_app(house: House, *, auth: Auth, watcher: RunWatcher | None = None) -
     app.state.house = house
     app.state.watcher = watching
     app.state.auth = auth
+    app.state.backtests = Backtests()
     problems.install(app)
     openapi.install(app)
     for module in _ROUTES:

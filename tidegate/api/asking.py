@@ -34,6 +34,7 @@ _NO_NUL = r"^[^\x00]*$"
 EventUid = Annotated[str, Path(pattern=f"^evt_{_BODY}$")]
 RunUid = Annotated[str, Path(pattern=f"^run_{_BODY}$")]
 TokenUid = Annotated[str, Path(pattern=f"^tok_{_BODY}$")]
+ReplayUid = Annotated[str, Path(pattern=f"^rpl_{_BODY}$")]
 DeadLetterUid = Annotated[str, Path(pattern=f"^ddl_{_BODY}$")]
 Name = Annotated[str, Path(min_length=1, max_length=256)]
 EventUidQuery = Annotated[str | None, Query(pattern=f"^evt_{_BODY}$")]

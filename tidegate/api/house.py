@@ -11,8 +11,10 @@ from config.model import ServiceConfig
 from pipelines.run import Run
 from sensors.audit import AuditReport
 from sensors.batch import Batch
+from sensors.event import Event
 from tidegate.alerts.sender import Tried
 from tidegate.refusals import Refusals
+from tidegate.replays.desk import ReplayDesk
 from tidegate.rules import RulesInForce
 from tidegate.start import StartAsk
 from tidegate.store.alert_records import Undelivered
@@ -49,6 +51,11 @@ class House(Protocol):
         """What the webhook door refused lately."""
         ...
 
+    @property
+    def replays(self) -> ReplayDesk:
+        """Where replays are asked for."""
+        ...
+
     async def start_run(self, ask: StartAsk) -> tuple[Run, bool]:
         """Start a run of a configured pipeline with checked parameters; False: its key was used before.
 
@@ -81,6 +88,13 @@ class House(Protocol):
 
     async def peek_sensor(self, name: str, limit: int) -> Batch:
         """Return up to `limit` events and dead letters that a sensor would bring next; moves nothing. KeyError.
+
+        Raises NotPeekable with a sentence, SensorError when the source cannot be asked now.
+        """
+        ...
+
+    async def source_history(self, name: str, since: int, limit: int) -> Sequence[Event]:
+        """Return up to `limit` events of a source since a moment, by a reader of its own; moves nothing. KeyError.
 
         Raises NotPeekable with a sentence, SensorError when the source cannot be asked now.
         """

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from tidegate.api.asking import EventUidQuery, HouseDep, Name, PageDep, RunUidQuery, TextQuery, read_page
+from tidegate.api.checks_api import judged
 from tidegate.api.house import House
 from tidegate.api.models_runs import DatasetPage, Lineage, PipelineList, PipelineView
 from tidegate.api.openapi import problems
@@ -63,7 +64,7 @@ async def list_datasets(house: HouseDep, page: PageDep) -> DatasetPage:
     rows, following = await read_page(
         house, page, "datasets", lambda reader, cursor: reader.datasets(limit=page.limit, cursor=cursor)
     )
-    return DatasetPage(items=[dataset_row(row) for row in rows], cursor=following)
+    return DatasetPage(items=await judged(house, [dataset_row(row) for row in rows]), cursor=following)
 
 
 @router.get("/pipelines", responses=problems(), summary="List pipelines", tags=["runs"])

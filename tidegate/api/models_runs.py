@@ -9,6 +9,7 @@ from pipelines.run import RunState, TaskState
 from sensors.event import storable_text
 from tidegate.api.models import EventRow, Health, Model, Moment, Paged
 from tidegate.api.models_alerts import Undelivered
+from tidegate.api.models_checks import CheckView, State
 
 
 def _storable(text: str) -> str:
@@ -78,10 +79,13 @@ class RunDetail(RunRow):
     depth: int
     definition: str
     config_hash: str
+    replay: str | None = Field(description="The replay that started it.")
+    replayed_from: str | None = Field(description="The run that it replays.")
     span_id: str | None
     events: list[EventRow] = Field(description="The first 100 causing events, in order.")
     event_count: int
     tasks: list[TaskView]
+    checks: list[CheckView] = Field(default_factory=list, description="What checks found, in order.")
 
 
 class LogRow(Model):
@@ -208,6 +212,10 @@ class DatasetRow(Model):
     bytes: int | None
     version: str | None
     fields: list[tuple[str, str]] = Field(description="Columns as (name, type).")
+    freshness: State | None = Field(default=None, description="How fresh it is; null: that is not watched.")
+    checks: Literal["passed", "warned", "failed"] | None = Field(
+        default=None, description="What its latest checks found; null: there were none."
+    )
 
 
 class DatasetPage(Paged):

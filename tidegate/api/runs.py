@@ -24,15 +24,17 @@ from tidegate.api.models_runs import (
 )
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, Fault, not_found, printable
+from tidegate.api.views_checks import check_view
 from tidegate.api.views_runs import log_row, run_detail, run_row, run_value_row
 from tidegate.start import StartAsk, UnknownPipeline, UnknownRun
 from tidegate.store.reader import Reader, Row
+from tidegate.store.replay_records import ReplayedRun
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
 EVENTS_SHOWN = 100
 _BULK = 1000
 
-RunFacts = tuple[Run, list[TaskRun], list[Event], PipelineDef | None]
+RunFacts = tuple[Run, list[TaskRun], list[Event], PipelineDef | None, ReplayedRun | None]
 
 
 @router.get("", responses=problems(422), summary="List runs, newest first")
@@ -144,8 +146,8 @@ async def run_shown(house: House, uid: str) -> RunDetail:
     facts = await house.store.read(lambda reader: _facts(reader, uid))
     if facts is None:
         raise not_found(f"run {uid}; it may be past its retention")
-    run, tasks, events, definition = facts
-    return run_detail(run, tasks, events, definition)
+    checks = await house.store.read(lambda reader: reader.run_checks(uid))
+    return run_detail(*facts).model_copy(update={"checks": [check_view(row) for row in checks]})
 
 
 def _facts(reader: Reader, uid: str) -> RunFacts | None:
@@ -158,6 +160,7 @@ def _facts(reader: Reader, uid: str) -> RunFacts | None:
         list(reader.tasks(uid)),
         list(reader.events_of_run(uid, EVENTS_SHOWN)),
         None if text is None else from_json(text),
+        reader.replay_of(uid),
     )
 
 

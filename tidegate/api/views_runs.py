@@ -26,6 +26,7 @@ from tidegate.api.models_runs import (
 from tidegate.api.views import event_without_row, maybe, moment, trace_id
 from tidegate.rules import CompiledPipeline
 from tidegate.store.reader import Row
+from tidegate.store.replay_records import ReplayedRun
 from triggers.counting import Counts, error_count, filtered_count
 from triggers.trigger import Paused, Trigger
 
@@ -91,7 +92,11 @@ def _seconds(started: int | None, finished: int | None) -> float | None:
 
 
 def run_detail(
-    run: Run, tasks: Sequence[TaskRun], events: Sequence[Event], definition: PipelineDef | None
+    run: Run,
+    tasks: Sequence[TaskRun],
+    events: Sequence[Event],
+    definition: PipelineDef | None,
+    replayed: ReplayedRun | None = None,
 ) -> RunDetail:
     """Show a run with its tasks in the order of the pipeline."""
     needs = {} if definition is None else {task.name: list(task.needs) for task in definition.tasks}
@@ -102,6 +107,8 @@ def run_detail(
         depth=run.depth,
         definition=run.definition,
         config_hash=run.config_hash,
+        replay=None if replayed is None else replayed.replay,
+        replayed_from=None if replayed is None else replayed.origin,
         span_id=None if context is None else context.span_id,
         events=[event_without_row(event) for event in events],
         event_count=max(len(run.events), len(events)),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tidegate.cli.checks import watched, word
 from tidegate.cli.client import connect
 from tidegate.cli.errors import USAGE, fail
 from tidegate.cli.options import Json, Limit, Url
@@ -90,7 +91,8 @@ def datasets(limit: Limit = 100, json: Json = False, url: Url = None) -> None:
     """List datasets with their last write."""
     from tidegate.cli import out
 
-    page = connect(url).pages("datasets", most=limit)
+    client = connect(url)
+    page = client.pages("datasets", most=limit)
     if json:
         out.as_json(page)
         return
@@ -102,12 +104,15 @@ def datasets(limit: Limit = 100, json: Json = False, url: Url = None) -> None:
             out.words(item["namespace"], "dim"),
             "–" if item["rows"] is None else f"{item['rows']:,}",
             sized(item["bytes"]),
+            word(item["freshness"]),
+            word(item["checks"]),
             item["version"] or "",
             item["run"],
             out.age(item["at"]),
         )
         for item in page["items"]
     ]
-    columns = ("dataset", "namespace", ">rows", ">size", "version", "!run", "!when")
+    columns = ("dataset", "namespace", ">rows", ">size", "!fresh", "!checks", "version", "!run", "!when")
     out.show(out.table(columns, rows, "no dataset was written yet"))
     out.more(page)
+    watched(client, page["items"])

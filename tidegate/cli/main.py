@@ -5,7 +5,20 @@ Only what a command needs is imported when it runs, so that `--help` and complet
 
 import typer
 
-from tidegate.cli import alerts, dead_letters, events, explaining, lineage, runs, sensors, service, tokens, triggers
+from tidegate.cli import (
+    alerts,
+    checks,
+    dead_letters,
+    events,
+    explaining,
+    lineage,
+    replays,
+    runs,
+    sensors,
+    service,
+    tokens,
+    triggers,
+)
 
 app = typer.Typer(
     name="tidegate",
@@ -23,8 +36,10 @@ app.add_typer(events.app, name="events")
 explaining.register(app)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(runs.app, name="runs")
+app.add_typer(replays.app, name="replays")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)
+checks.register(app)
 app.add_typer(tokens.app, name="tokens")
 
 

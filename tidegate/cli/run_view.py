@@ -3,6 +3,7 @@
 from typing import Any
 
 from tidegate.cli import out
+from tidegate.cli.checks import results
 from tidegate.cli.lineage import trees
 from tidegate.wording import lasting, sized
 
@@ -30,6 +31,7 @@ def show(run: dict[str, Any], lineage: dict[str, Any]) -> None:
                 ("partition", run["partition"]),
                 ("lane", run["lane"]),
                 ("resumed", run["resumed_from"]),
+                ("replay", _replay(run)),
                 ("trace", run["trace_id"]),
                 *_params(run["params"]),
             )
@@ -40,7 +42,16 @@ def show(run: dict[str, Any], lineage: dict[str, Any]) -> None:
         for task in run["tasks"]:
             if task["error"]:
                 out.show(out.line(" ", out.state("failed", task["task"]), out.words(task["error"], "red")))
+    if run["checks"]:
+        out.show(out.words("checks", "dim"))
+        results(run["checks"])
     out.show(out.words("lineage", "dim"), *trees(lineage))
+
+
+def _replay(run: dict[str, Any]) -> str | None:
+    if run["replay"] is None:
+        return None
+    return f"{run['replay']} of {run['replayed_from']}" if run["replayed_from"] else str(run["replay"])
 
 
 def _causes(run: dict[str, Any]) -> list[tuple[str, object]]:

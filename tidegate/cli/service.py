@@ -3,15 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from tidegate.cli.errors import PROBLEMS, UNREACHABLE, USAGE, fail
 from tidegate.cli.options import Json, Url
-
-if TYPE_CHECKING:
-    from config.model import ServiceConfig
 
 Configs = Annotated[
     list[Path] | None,
@@ -86,18 +83,29 @@ def _print_problem(problem: Any) -> None:
 
 def try_event(
     config: Annotated[list[Path], typer.Argument(help="Configuration files, one layer.", show_default=False)],
-    sensor: Annotated[str, typer.Option(help="The sensor that the event would come from.", show_default=False)],
+    sensor: Annotated[
+        str | None,
+        typer.Option(help="The sensor that the events would come from, if they do not say so.", show_default=False),
+    ] = None,
     event: Annotated[
-        Path,
+        list[str] | None,
         typer.Option(
-            help="A file: an event as `events show --json` prints it, or only the content; - is standard input.",
+            help="A file, or SENSOR=FILE: an event as `events show --json` prints it, a list of such or one per line"
+            " (each may say `at` and `sensor`), or only content; - is standard input. May be repeated.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="The sample event of the sensor's kind.")] = False,
+    now: Annotated[
+        str | None, typer.Option(help="When the first event comes: 2026-01-31T06:00Z.", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Let time pass afterwards, up to a moment, or +6h.", show_default=False)
+    ] = None,
     overlay: Overlays = None,
     json: Json = False,
 ) -> None:
-    """Tell what each trigger would decide about a sample event. Starts nothing; exit code 1 when a rule fails on it."""
+    """Tell what each trigger would decide about sample events. Starts nothing; exit code 1 when a rule fails on one."""
     from config.load import load_config
     from config.problems import ConfigProblems
 
@@ -107,24 +115,11 @@ def try_event(
         for problem in found.problems:
             _print_problem(problem)
         raise typer.Exit(PROBLEMS) from None
-    try:
-        raw = sys.stdin.buffer.read() if str(event) == "-" else event.read_bytes()
-    except OSError as error:
-        fail(f"cannot read {event}: {error.strerror}", USAGE)
-    from tidegate.cli.trying import judge, show_judgement
+    from tidegate.cli.trying import gather, judge, show_judgement
 
-    failed = show_judgement(judge(loaded, _known_sensor(loaded, sensor), raw), json=json)
-    if failed:
+    events = gather(loaded, event or [], sensor, sample=sample, now=now)
+    if show_judgement(judge(loaded, events, until), json=json):
         raise typer.Exit(PROBLEMS)
-
-
-def _known_sensor(config: "ServiceConfig", name: str) -> str:
-    from config.problems import known_names
-    from sensors.event import OWN_SENSOR
-
-    if name != OWN_SENSOR and name not in config.sensors:
-        fail(f"there is no sensor {name}; {known_names(name, config.sensors)}", USAGE)
-    return name
 
 
 def kinds(
@@ -132,6 +127,9 @@ def kinds(
     plugin: Annotated[
         list[Path] | None, typer.Option("--plugin", help="A plug-in file to load as well.", show_default=False)
     ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Only the sample event of a sensor kind, as `try --event` takes it.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show what can be configured: sensors, engines, checks, verifiers; their options and the events they emit."""
@@ -139,6 +137,8 @@ def kinds(
 
     found = gather(plugin or [])
     if name is None:
+        if sample:
+            fail("--sample goes with one kind: tidegate kinds webhook --sample", USAGE)
         show_all(found, json=json)
         return
     named = [item for item in found if item["name"] == name]
@@ -146,6 +146,14 @@ def kinds(
         from config.problems import known_names
 
         fail(f"there is no kind {name}; {known_names(name, [item['name'] for item in found])}", USAGE)
+    if sample:
+        samples = [item["emits"]["sample"] for item in named if "emits" in item]
+        if not samples:
+            fail(f"{name} is no sensor kind, so it emits nothing", USAGE)
+        from tidegate.cli import out
+
+        out.as_json(samples[0])
+        return
     show_one(named, json=json)
 
 

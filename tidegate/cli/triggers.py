@@ -4,10 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
+from tidegate.cli.backtest import backtest
 from tidegate.cli.client import connect
 from tidegate.cli.options import Json, Limit, Since, Until, Url, moment
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="What triggers decided; pause, resume.")
+app.command("backtest")(backtest)
 Name = Annotated[str, typer.Argument(help="The trigger's name.", show_default=False)]
 Drop = Annotated[bool, typer.Option("--drop", help="Let go what arrives meanwhile, instead of holding it.")]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sensors.clock import Clock, SystemClock
+from tidegate.store.readers import ReadConnection
 from tidegate.store.store import GroupStore, Hints, StoreBackend
 from tidegate.store.tx import StoreError
 from tidegate.store.writer import Limits
@@ -47,6 +48,18 @@ def migrate(url: str) -> str:
     backend = _backend(url, "migrate", 0, SystemClock())
     backend.migrate()
     return HEAD
+
+
+def open_reader(url: str) -> ReadConnection:
+    """Open a connection of its own that can only read. Raises StoreError, also for a store that is not there yet."""
+    backend = _backend(url, "reader", 0, SystemClock())
+    try:
+        connection = backend.reader()
+    except Exception as error:
+        raise StoreError(
+            f"The store cannot be read: {error}. Check its place, its rights, and that it runs."
+        ) from error
+    return connection
 
 
 def _hints(url: str, shard: str, on_hint: Callable[[], None] | None) -> Hints | None:

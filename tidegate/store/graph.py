@@ -50,6 +50,7 @@ STUB_EDGES: Mapping[str, tuple[str, str]] = {
     "wrote": ("run", "dataset"),
     "read": ("dataset", "run"),
     "resumed": ("run", "run"),
+    "replayed": ("run", "run"),
 }
 
 

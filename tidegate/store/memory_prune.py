@@ -7,6 +7,7 @@ from pipelines.run import Run
 from tidegate.store import memory_actions
 from tidegate.store.graph import dataset_uid
 from tidegate.store.memory_alerts import prune_alerts
+from tidegate.store.memory_replays import prune_replays
 from tidegate.store.memory_rounds import prune_rounds
 from tidegate.store.memory_state import State
 
@@ -21,6 +22,7 @@ def prune(state: State, what: str, before: int, limit: int) -> int:
         "logs": _logs,
         "rounds": prune_rounds,
         "alerts": prune_alerts,
+        "replays": prune_replays,
     }
     if what not in ways:
         raise ValueError(f"nothing named {what!r} can be pruned; choose one of {', '.join(sorted(ways))}")
@@ -72,6 +74,11 @@ def _leave_lineage(state: State, run: Run) -> None:
         state.edges[event, run.uid] = "caused"
     if run.resumed_from is not None:
         state.edges[run.resumed_from, run.uid] = "resumed"
+    for item, row in list(state.replayed.items()):
+        if row.run == run.uid:
+            del state.replayed[item]
+            if row.origin is not None:
+                state.edges[row.origin, run.uid] = "replayed"
     for owner, write in state.writes.values():
         if owner == run.uid:
             dataset = dataset_uid(write.namespace, write.name)

@@ -12,7 +12,10 @@ from tidegate.store import memory_actions, memory_rounds, pages
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
 from tidegate.store.memory_alerts import read_alerts, undelivered
+from tidegate.store.memory_history import MemoryHistory
+from tidegate.store.memory_replays import ReplaysMemoryReader, replayed_edges
 from tidegate.store.memory_state import State
+from tidegate.store.memory_watch import ChecksMemory
 from tidegate.store.reader import Row
 from tidegate.store.records import CursorRow
 from tidegate.store.rows import decision_dict, decision_row, event_dict, event_row, run_dict, run_row
@@ -22,7 +25,7 @@ Page = tuple[Sequence[Row], str | None]
 _NEVER_LARGE = 2**62
 
 
-class MemoryReader:
+class MemoryReader(ReplaysMemoryReader, MemoryHistory, ChecksMemory):
     """`Reader` over one committed state."""
 
     def __init__(self, state: State, now: int) -> None:
@@ -195,11 +198,21 @@ class MemoryReader:
         ][:limit]
         return rows, rows[-1]["position"] if rows else after  # type: ignore[return-value]  # positions are numbers
 
-    def dead_letters(self, *, limit: int, cursor: str | None = None, sensor: str | None = None) -> Page:
+    def dead_letters(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sensor: str | None = None,
+        reason: str | None = None,
+        retried: bool | None = None,
+    ) -> Page:
         rows = [
             self._dead_letter(uid)
-            for uid, (owner, _, _) in self._state.dead_letters.items()
-            if sensor is None or owner == sensor
+            for uid, (owner, _, letter) in self._state.dead_letters.items()
+            if (sensor is None or owner == sensor)
+            and (reason is None or letter.reason == reason)
+            and (retried is None or (uid in self._state.retried) is retried)
         ]
         return _page(rows, limit, cursor, ("uid",), (str,))
 
@@ -210,6 +223,7 @@ class MemoryReader:
 
     def _dead_letter(self, uid: str) -> Row:
         sensor, at, letter = self._state.dead_letters[uid]
+        retried_at, became = self._state.retried.get(uid, (None, None))
         return {
             "uid": uid,
             "sensor": sensor,
@@ -221,6 +235,8 @@ class MemoryReader:
             "event_uid": letter.event_uid,
             "attributes": dict(letter.attributes),
             "size": len(letter.payload),
+            "retried_at": retried_at,
+            "became": became,
         }
 
     def datasets(self, *, limit: int, cursor: str | None = None) -> Page:
@@ -279,7 +295,7 @@ class MemoryNeighbours:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._edges = list(self._all())
+        self._edges = [*self._all(), *replayed_edges(state)]
 
     def _all(self) -> Iterator[Edge]:
         state = self._state

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tidegate.store.memory_state import State
 from tidegate.store.records import StoredEvent
 from triggers.gather import Waiting
-from triggers.round import Phase, Round, RoundName, ordered
+from triggers.round import Occurrence, Phase, Round, RoundName, ordered
 
 
 class RoundsMemory:
@@ -25,6 +25,23 @@ class RoundsMemory:
                 self.state.rounds.pop(state.name, None)
             else:
                 self.state.rounds[state.name] = replace(state, held=ordered(state.held))
+
+    def lock_numbers(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
+        return {name: replace(state, held=()) for name, state in self.lock_rounds(wanted, wait=wait).items()}
+
+    def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
+        joined: dict[RoundName, list[Occurrence]] = {}
+        for name, one in held:
+            joined.setdefault(name, []).append(one)
+        for name, ones in joined.items():
+            whole = (*self.state.queues.get(name, ()), *ones)
+            self.state.queues[name] = tuple(sorted(whole, key=lambda one: (one.part, one.event)))
+
+    def pull_held(self, name: RoundName, n: int) -> Sequence[Occurrence]:
+        queue = self.state.queues.pop(name, ())
+        if queue[n:]:
+            self.state.queues[name] = queue[n:]
+        return queue[:n]
 
     def put_waiting(self, waiting: Sequence[Waiting]) -> None:
         for one in waiting:

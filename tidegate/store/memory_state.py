@@ -6,9 +6,10 @@ from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, TaskRun
 from sensors.batch import DeadLetter, ObjectAction, SeenObject
 from tidegate.store.alert_records import AlertGroup, AlertMessage, AlertRow
 from tidegate.store.records import CountKey, CursorRow, StoredEvent, Timer
+from tidegate.store.replay_records import Replay, ReplayedRun
 from triggers.decision import Decision
 from triggers.ports import RunKeyName, RunKeyState
-from triggers.round import Round, RoundName
+from triggers.round import Occurrence, Round, RoundName
 from triggers.trigger_event import TriggerEvent
 
 
@@ -26,6 +27,7 @@ class State:
     definitions: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, Decision] = field(default_factory=dict)
     rounds: dict[RoundName, Round] = field(default_factory=dict)
+    queues: dict[RoundName, tuple[Occurrence, ...]] = field(default_factory=dict)
     trigger_events: dict[str, TriggerEvent] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)  # in order of `seq`
     tasks: dict[str, TaskRun] = field(default_factory=dict)
@@ -41,6 +43,9 @@ class State:
     alerts: dict[str, AlertRow] = field(default_factory=dict)
     alert_groups: dict[tuple[str, str], AlertGroup] = field(default_factory=dict)  # (route, key)
     alert_messages: dict[tuple[str, int], AlertMessage] = field(default_factory=dict)  # (message, target)
+    replays: dict[str, Replay] = field(default_factory=dict)
+    replayed: dict[tuple[str, str, str, int, int], ReplayedRun] = field(default_factory=dict)  # by all but run, origin
+    retried: dict[str, tuple[int, str]] = field(default_factory=dict)  # dead letter -> (at, what came of it)
     last: dict[str, int] = field(default_factory=dict)  # the last number given out, by table
 
     def copy(self) -> "State":

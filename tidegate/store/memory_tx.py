@@ -10,8 +10,10 @@ from sensors.event import storable_text
 from tidegate.store import memory_actions
 from tidegate.store.memory_alerts import MemoryAlerts
 from tidegate.store.memory_prune import prune
+from tidegate.store.memory_replays import ReplaysMemory
 from tidegate.store.memory_rounds import RoundsMemory
 from tidegate.store.memory_state import State
+from tidegate.store.memory_watch import WatchMemory
 from tidegate.store.records import (
     ClaimAsk,
     ClaimedRow,
@@ -31,7 +33,7 @@ _DEFAULT_CONCURRENCY = 16
 _ACTIVE = (RunState.RUNNING, RunState.CANCELLING)
 
 
-class MemoryTx(RoundsMemory, MemoryAlerts):
+class MemoryTx(RoundsMemory, ReplaysMemory, MemoryAlerts, WatchMemory):
     """`Tx` over a copy of the state."""
 
     def __init__(self, state: State, now: int) -> None:
@@ -96,6 +98,8 @@ class MemoryTx(RoundsMemory, MemoryAlerts):
             _insert(self.state.dead_letters, uid, (sensor, at, letter))
 
     def drop_dead_letters(self, uids: Sequence[str]) -> int:
+        for uid in uids:
+            self.state.retried.pop(uid, None)
         return sum(self.state.dead_letters.pop(uid, None) is not None for uid in set(uids))
 
     # -- decisions and runs ---------------------------------------------------------------------------------------

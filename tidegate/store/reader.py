@@ -13,12 +13,15 @@ from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
+from tidegate.store.replay_port import ReplayReader
+from tidegate.store.watch_port import WatchReader
 from triggers.round import RoundName
+from triggers.trigger_event import TriggerEvent
 
 Row = Mapping[str, Any]
 
 
-class Reader(Protocol):
+class Reader(ReplayReader, WatchReader, Protocol):
     """Read-only queries for API, CLI, lineage and recovery. Lists are newest first and page by an opaque cursor:
     each returns (rows, next cursor or None). Rows are plain dicts with uid strings, µs ints and decoded JSON."""
 
@@ -141,9 +144,15 @@ class Reader(Protocol):
         ...
 
     def dead_letters(
-        self, *, limit: int, cursor: str | None = None, sensor: str | None = None
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sensor: str | None = None,
+        reason: str | None = None,
+        retried: bool | None = None,
     ) -> tuple[Sequence[Row], str | None]:
-        """List dead letters without payload."""
+        """List dead letters without payload; `retried` keeps to those that were tried again, or were not."""
         ...
 
     def dead_letter(self, uid: str) -> Row | None:
@@ -188,6 +197,21 @@ class Reader(Protocol):
 
     def settings(self, prefix: str) -> Mapping[str, str]:
         """Return small named values by prefix."""
+        ...
+
+    def history(self, sensor: str, after: tuple[int, str], until: int, limit: int) -> Sequence[Sequence[Any]]:
+        """Return rows of a sensor's events (`rows.EVENT`) received before `until`, oldest first.
+
+        `after` are the moment and the uid of the last row of the page before.
+        """
+        ...
+
+    def events_by_uid(self, uids: Sequence[str]) -> Mapping[str, Event]:
+        """Return those of these events that are kept, with their data."""
+        ...
+
+    def fired_after(self, triggers: Sequence[str], after: str, limit: int) -> Sequence[tuple[TriggerEvent, int]]:
+        """Return trigger events after a uid, oldest first, each with the moment at which its last event came."""
         ...
 
     def definition(self, hash: str) -> str | None:

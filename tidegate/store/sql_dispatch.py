@@ -35,7 +35,10 @@ _DATASETS = insert(
     " version = excluded.version",
 )
 _DATASETS_READ = insert("datasets", _WRITES_COLUMNS, "ON CONFLICT (namespace, name) DO NOTHING")
-_CHECKS = insert("checks", "run:t name:t task:t dataset:t passed:i severity:t message:t at:i")
+_CHECKS = insert(
+    "checks", "run:t name:t task:t dataset:t passed:i severity:t message:t at:i expected:t actual:t sample:t"
+)
+_CHECK_WORDS = ("severity", "message", "at", "expected", "actual", "sample")
 _TIMERS = insert(
     "timers",
     "kind:t key:t due:i payload:t",
@@ -139,8 +142,15 @@ class DispatchSql:
         self._s.bulk(_DATASETS_READ, [row for key, row in sorted(last.items()) if key[2]])
         self._s.bulk(
             _CHECKS,
-            [(run, c.check, c.task, c.dataset, 1 if c.passed else 0, c.severity, c.message, c.at) for c in checks],
+            [
+                (run, c.check, c.task, c.dataset, int(c.passed), *(getattr(c, name) for name in _CHECK_WORDS))
+                for c in checks
+            ],
         )
+
+
+def _shown(check: CheckResult) -> tuple[str | None, str | None, str | None]:
+    return check.expected, check.actual, check.sample
 
 
 class SmallSql:

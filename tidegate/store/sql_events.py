@@ -130,4 +130,6 @@ class EventsSql:
         self._s.bulk(_DEAD_LETTERS, rows)
 
     def drop_dead_letters(self, uids: Sequence[str]) -> int:
-        return self._s.execute("DELETE FROM dead_letters WHERE uid = ANY(?)", sorted(set(uids)))
+        gone = sorted(set(uids))
+        self._s.execute("DELETE FROM retried_letters WHERE letter = ANY(?)", gone)
+        return self._s.execute("DELETE FROM dead_letters WHERE uid = ANY(?)", gone)

@@ -40,6 +40,7 @@ _DOWN: Mapping[str, Sequence[_Way]] = {
         ("task", "ran", "SELECT run, uid FROM task_runs WHERE run = ANY(?) ORDER BY seq"),
         ("event", "emitted", "SELECT cause_run, uid FROM events WHERE cause_run = ANY(?) ORDER BY uid"),
         ("run", "resumed", "SELECT resumed_from, uid FROM runs WHERE resumed_from = ANY(?) ORDER BY seq"),
+        ("run", "replayed", "SELECT origin, run FROM replay_runs WHERE origin = ANY(?) ORDER BY run"),
     ),
 }
 _UP: Mapping[str, Sequence[_Way]] = {
@@ -71,6 +72,7 @@ _UP: Mapping[str, Sequence[_Way]] = {
         ),
         ("event", "caused", "SELECT run, event FROM run_events WHERE run = ANY(?) ORDER BY run, pos"),
         ("run", "resumed", "SELECT uid, resumed_from FROM runs WHERE uid = ANY(?) AND resumed_from IS NOT NULL"),
+        ("run", "replayed", "SELECT run, origin FROM replay_runs WHERE run = ANY(?) AND origin IS NOT NULL"),
     ),
     "task": (("run", "ran", "SELECT uid, run FROM task_runs WHERE uid = ANY(?)"),),
 }

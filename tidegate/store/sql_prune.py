@@ -14,6 +14,7 @@ from tidegate.store.graph import dataset_uid
 from tidegate.store.session import Session, insert, json_rows
 from tidegate.store.sql_actions import forget_events, forget_old, forget_runs
 from tidegate.store.sql_alerts import AlertsPrune
+from tidegate.store.sql_replays import prune_replays
 from tidegate.store.sql_rounds import prune_rounds
 
 _LOOK = 20  # rows looked at per row that may go
@@ -45,6 +46,7 @@ class PruneSql(AlertsPrune):
             "logs": self._prune_logs,
             "rounds": lambda before, limit: prune_rounds(self._s, before, limit),
             "alerts": self._prune_alerts,
+            "replays": lambda before, limit: prune_replays(self._s, before, limit),
         }
         if what not in ways:
             raise ValueError(f"nothing named {what!r} can be pruned; choose one of {', '.join(sorted(ways))}")
@@ -142,6 +144,12 @@ class PruneSql(AlertsPrune):
             for event, run in self._s.select("SELECT event, run FROM run_events WHERE run = ANY(?)", uids)
         ]
         edges += [(row[8], row[1], "resumed") for row in go if row[8] is not None]
+        edges += [
+            (origin, run, "replayed")
+            for origin, run in self._s.select(
+                "SELECT origin, run FROM replay_runs WHERE run = ANY(?) AND origin IS NOT NULL", uids
+            )
+        ]
         for run, namespace, name, mode in self._s.select(
             "SELECT DISTINCT run, namespace, name, mode FROM dataset_writes WHERE run = ANY(?)", uids
         ):
@@ -160,7 +168,7 @@ class PruneSql(AlertsPrune):
 
     def _delete_runs(self, uids: list[str], trigger_events: list[str]) -> None:
         forget_runs(self._s, uids)
-        for table in ("run_events", "task_runs", "logs", "dataset_writes", "checks"):
+        for table in ("run_events", "task_runs", "logs", "dataset_writes", "checks", "replay_runs"):
             self._s.execute(f"DELETE FROM {table} WHERE run = ANY(?)", uids)
         self._s.execute("DELETE FROM runs WHERE uid = ANY(?)", uids)
         left = self._s.select("SELECT trigger_event FROM runs WHERE trigger_event = ANY(?)", trigger_events)

@@ -31,8 +31,11 @@ from tidegate.store.session import Session, json_list
 from tidegate.store.sql_actions import ActionReader
 from tidegate.store.sql_alerts import AlertReader
 from tidegate.store.sql_dispatch import read_runs, read_settings
+from tidegate.store.sql_history import HistoryReader
 from tidegate.store.sql_lineage import LineageSql
+from tidegate.store.sql_replays import ReplaysReader
 from tidegate.store.sql_standing import StandingReader
+from tidegate.store.sql_watch import ChecksReader
 
 Page = tuple[Sequence[Row], str | None]
 _EVENT_WITH_DATA = (
@@ -47,6 +50,10 @@ _SEEN = f"SELECT {names(SEEN)} FROM seen_objects"
 _SEEN_FROM = f"{_SEEN} WHERE sensor = ? AND key > ? ORDER BY key LIMIT ?"
 _SEEN_BETWEEN = f"{_SEEN} WHERE sensor = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _DEAD_LETTER = ("uid", "sensor", "at", "reason", "detail", "position", "content_type", "event_uid", "attributes")
+_LETTERS = "dead_letters LEFT JOIN retried_letters ON letter = uid"
+_LETTER_SHOWN = ", ".join(("dead_letters.at" if name == "at" else name) for name in _DEAD_LETTER) + (
+    ", length(payload), retried_letters.at, became"
+)
 _DATASET = ("namespace", "name", "run", "task", "at", "mode", "rows", "bytes", "schema", "version")
 
 
@@ -192,13 +199,24 @@ class EventReader:
             events[decision].append(judged)
         return [decision_dict(row, events[row[0]]) for row in rows], after
 
-    def dead_letters(self, *, limit: int, cursor: str | None = None, sensor: str | None = None) -> Page:
+    def dead_letters(
+        self,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sensor: str | None = None,
+        reason: str | None = None,
+        retried: bool | None = None,
+    ) -> Page:
         place = pages.decode(cursor, str)
         where = _Where()
         where.add("sensor = ?", sensor)
+        where.add("reason = ?", reason)
+        if retried is not None:
+            where.add("letter IS NOT NULL" if retried else "letter IS NULL")
         where.add("uid < ?", None if place is None else place[0])
         rows = self._s.select(
-            f"SELECT {', '.join(_DEAD_LETTER)}, length(payload) FROM dead_letters{where.sql} ORDER BY uid DESC LIMIT ?",
+            f"SELECT {_LETTER_SHOWN} FROM {_LETTERS}{where.sql} ORDER BY uid DESC LIMIT ?",
             *where.values,
             limit + 1,
         )
@@ -206,9 +224,7 @@ class EventReader:
         return [_dead_letter(row) for row in rows], after
 
     def dead_letter(self, uid: str) -> Row | None:
-        rows = self._s.fetch(
-            f"SELECT {', '.join(_DEAD_LETTER)}, length(payload), payload FROM dead_letters WHERE uid = ?", uid
-        )
+        rows = self._s.fetch(f"SELECT {_LETTER_SHOWN}, payload FROM {_LETTERS} WHERE uid = ?", uid)
         return {**_dead_letter(rows[0][:-1]), "payload": bytes(rows[0][-1])} if rows else None
 
 
@@ -339,7 +355,9 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, ActionReader, AlertReader, StandingReader, RunReader):
+class SqlReader(
+    EventReader, ActionReader, AlertReader, HistoryReader, StandingReader, ReplaysReader, ChecksReader, RunReader
+):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:
@@ -358,7 +376,7 @@ def after_prefix(prefix: str) -> str | None:
 
 
 def _dead_letter(row: Sequence[Any]) -> dict[str, Any]:
-    out = dict(zip((*_DEAD_LETTER, "size"), row, strict=True))
+    out = dict(zip((*_DEAD_LETTER, "size", "retried_at", "became"), row, strict=True))
     out["attributes"] = from_json(out["attributes"])
     return out
 

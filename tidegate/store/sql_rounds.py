@@ -55,6 +55,36 @@ class RoundsSql:
             held.setdefault(RoundName(trigger, key), []).append(Occurrence(part=part, event=event, at=at, depth=depth))
         return {name: _round(row, held.get(name, ())) for name, row in found.items()}
 
+    def lock_numbers(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
+        ask = sorted(set(wanted))
+        if not ask:
+            return {}
+        found = self._locked(ask, json_rows([[name.trigger, name.key] for name in ask]), wait=wait)
+        return {name: _round(row, ()) for name, row in found.items()}
+
+    def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
+        self._s.bulk(_HELD, [_held_row(name, one) for name, one in held])
+
+    def pull_held(self, name: RoundName, n: int) -> Sequence[Occurrence]:
+        rows = self._s.select(
+            "SELECT part, event, at, depth FROM round_events WHERE trigger = ? AND key = ?"
+            " ORDER BY part, event LIMIT ?",
+            name.trigger,
+            name.key,
+            n,
+        )
+        if rows:
+            last = rows[-1]
+            self._s.execute(
+                "DELETE FROM round_events WHERE trigger = ? AND key = ? AND (part < ? OR (part = ? AND event <= ?))",
+                name.trigger,
+                name.key,
+                last[0],
+                last[0],
+                last[1],
+            )
+        return [Occurrence(part=part, event=event, at=at, depth=depth) for part, event, at, depth in rows]
+
     def _locked(self, ask: list[RoundName], text: str, *, wait: bool) -> dict[RoundName, Sequence[object]]:
         """Return the rows, locked, those that were not there yet among them."""
         lock = " FOR UPDATE OF t" + ("" if wait else " SKIP LOCKED")

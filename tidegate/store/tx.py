@@ -29,10 +29,12 @@ from tidegate.store.records import (
     StoredEvent,
     Timer,
 )
+from tidegate.store.replay_port import ReplayTx
+from tidegate.store.watch_port import WatchTx
 from triggers.decision import Decision
 from triggers.gather import Waiting
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
-from triggers.round import Round, RoundName
+from triggers.round import Occurrence, Round, RoundName
 from triggers.trigger_event import TriggerEvent
 
 I = TypeVar("I")  # noqa: E741 - the item of a write
@@ -41,7 +43,7 @@ Item = TypeVar("Item", contravariant=True)  # noqa: PLC0105 - the item of a writ
 Result = TypeVar("Result", covariant=True)  # noqa: PLC0105
 
 
-class Tx(AlertTx, Protocol):
+class Tx(AlertTx, ReplayTx, WatchTx, Protocol):
     """One open read-write transaction. All methods are synchronous and run on the writer thread."""
 
     def now(self) -> int:
@@ -132,6 +134,18 @@ class Tx(AlertTx, Protocol):
 
     def put_rounds(self, rounds: Sequence[Round], before: Mapping[RoundName, Round]) -> None:
         """Write locked rounds, given how they stood `before`; those in phase NEW are forgotten."""
+        ...
+
+    def lock_numbers(self, wanted: Sequence[RoundName], *, wait: bool = True) -> Mapping[RoundName, Round]:
+        """Do as `lock_rounds`, but leave out what they hold: it stands in a queue that nobody reads whole."""
+        ...
+
+    def push_held(self, held: Sequence[tuple[RoundName, Occurrence]]) -> None:
+        """Let events join the queues of rounds; `part` gives the order."""
+        ...
+
+    def pull_held(self, name: RoundName, n: int) -> Sequence[Occurrence]:
+        """Take the first `n` of the queue of a locked round away, and return them in order."""
         ...
 
     def put_waiting(self, waiting: Sequence[Waiting]) -> None:
@@ -229,8 +243,9 @@ class Tx(AlertTx, Protocol):
 
     def prune(self, what: str, before: int, limit: int) -> int:
         """Delete up to `limit` rows of `events`, `runs`, `decisions`, `event_ids`, `logs`, `alerts` that are older than
-        `before` (of `rounds` those that are done with and forgotten by then), and that nothing kept refers to; leaves
-        lineage stubs. Actions go with their events and runs. Returns how many went."""
+        `before` (of `rounds` those that are done with and forgotten by then, of `replays` those that have ended, with
+        the dead letters that were tried again), and that nothing kept refers to; leaves lineage stubs. Actions go with
+        their events and runs. Returns how many went."""
         ...
 
 

@@ -43,11 +43,14 @@ def project(
         edges = evaluate_edges([spans[uid] for uid in decision.events if uid in spans])
         parent = stored_parent(decision.span, edges.parent)
         tracing.decision(decision, parent, edges.links, min(end, decision.at * 1000), end)
+    for check in facts.checks:
+        instruments.checked(check.dataset, check.check, passed=check.passed, severity=check.severity)
     if facts.trigger_events:
         runs: dict[str | None, Run] = {run.trigger_event: run for run in facts.runs}
         for fired in facts.trigger_events:
             instruments.triggered(fired.trigger, fired.pipeline)
             causes = [spans[uid] for uid in fired.events if uid in spans]
             above = evaluated.get(fired.uid) or (causes[0] if len(causes) == 1 else None)
-            edges = trigger_edges(stored_parent(fired.span, above), causes)
+            replays = [facts.replays[fired.uid]] if fired.uid in facts.replays else []
+            edges = trigger_edges(stored_parent(fired.span, above), [*causes, *replays])
             tracing.trigger_event(fired, runs.get(fired.uid), edges.parent, edges.links, min(end, fired.at * 1000), end)

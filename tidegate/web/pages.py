@@ -6,9 +6,11 @@ from typing import Any
 
 from tidegate.api.models import EventDetail, EventRow, SensorRow, TriggerRow
 from tidegate.api.models_alerts import AlertView
+from tidegate.api.models_checks import FreshnessView
 from tidegate.api.models_explain import Explanation
 from tidegate.api.models_runs import Lineage, LogPage, RunDetail, RunRow
 from tidegate.lineage_tree import grow
+from tidegate.web.data_pages import checks_part, watched_part
 from tidegate.web.html import Html, tag, text
 from tidegate.web.parts import counts, event_link, facts, number, run_link, state, table, tight, took, tree, when
 from tidegate.web.why import why
@@ -24,6 +26,7 @@ def overview(
     dead_letters: bool,
     now: int,
     alerts: Sequence[AlertView] = (),
+    watched: Sequence[FreshnessView] = (),
 ) -> Html:
     """Build the first page: sensors, triggers, recent runs with their causing event, and what people were told."""
     return tag("div")(
@@ -75,6 +78,7 @@ def overview(
         tag("p", cls="error")("There are dead letters: ", tag("code")("tidegate dead-letters"), " shows them.")
         if dead_letters
         else Html(),
+        watched_part(watched, now) if watched else Html(),
         _alerts(alerts, now) if alerts else Html(),
     )
 
@@ -148,6 +152,8 @@ def run_page(run: RunDetail, logs: LogPage, lineage: Lineage | None, now: int) -
                 ("Started", when(run.started_at, now) if run.started_at else None),
                 ("Took", took(run.duration) if run.duration is not None else None),
                 ("Resumed from", run_link(run.resumed_from) if run.resumed_from else None),
+                ("Replay", tag("span", cls="mono")(run.replay) if run.replay else None),
+                ("Replay of", run_link(run.replayed_from) if run.replayed_from else None),
                 ("Trace", tag("span", cls="mono")(run.trace_id) if run.trace_id else None),
                 ("Parameters", tag("code")(_json(run.params)) if run.params else None),
             )
@@ -170,6 +176,7 @@ def run_page(run: RunDetail, logs: LogPage, lineage: Lineage | None, now: int) -
             ],
             "This run has no tasks.",
         ),
+        checks_part(run.checks, now) if run.checks else Html(),
         tag("h2")("Lineage"),
         tag("div", cls="card")(_tree(lineage)),
         tag("h2")("Log"),

@@ -270,14 +270,14 @@ async def test_peak_memory_and_cpu_belong_to_the_task(folder: Path) -> None:
 
 
 async def test_changed_code_is_run(folder: Path) -> None:
-    """After the user's file changed, the next task runs the new code in a new worker."""
+    """After the user's file changed, the next run's task runs the new code in a new worker."""
     module = folder / "changing.py"
     module.write_text("def answer():\n    return 1\n")
     async with opened(folder) as engine:
-        context = make_context("python", {"function": "changing:answer"})
-        assert (await run(engine, context)).output == 1
+        assert (await run(engine, make_context("python", {"function": "changing:answer"}, run="run_1"))).output == 1
         module.write_text("def answer():\n    return 'another one'\n")
-        assert (await run(engine, context)).output == "another one"
+        after = make_context("python", {"function": "changing:answer"}, run="run_2")
+        assert (await run(engine, after)).output == "another one"
 
 
 async def test_functions_in_files_and_decorated_ones(folder: Path) -> None:

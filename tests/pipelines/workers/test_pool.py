@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.errors import TaskFailed
 from pipelines.workers.frames import Job
-from pipelines.workers.pool import WorkerPool
+from pipelines.workers.pool import WorkerLimits, WorkerPool
 from pipelines.workers.wards import Exit, SpawnRefused, Wards
 from tests.support.processes import gone
 from tests.support.worker_tasks import PLAIN
@@ -41,7 +41,7 @@ def drop(stream: str, text: str) -> None:
 @asynccontextmanager
 async def opened(folder: Path, size: int = 1, max_jobs: int = 1000) -> AsyncIterator[WorkerPool]:
     (folder / "plain.py").write_text(PLAIN)
-    pool = WorkerPool(size, folder, max_jobs)
+    pool = WorkerPool(size, folder, WorkerLimits(max_jobs))
     try:
         yield pool
     finally:

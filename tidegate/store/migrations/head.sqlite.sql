@@ -16,7 +16,7 @@ CREATE TABLE checks (
 	passed BIGINT NOT NULL, 
 	severity TEXT NOT NULL, 
 	message TEXT NOT NULL, 
-	at BIGINT NOT NULL, 
+	at BIGINT NOT NULL, expected TEXT, actual TEXT, sample TEXT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_checks_run ON checks (run);
@@ -300,7 +300,7 @@ CREATE TABLE task_runs (
 	error_kind TEXT, 
 	span TEXT, 
 	cpu_seconds FLOAT, 
-	peak_rss_bytes BIGINT, 
+	peak_rss_bytes BIGINT, item TEXT, first_started_at BIGINT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_task_runs_run ON task_runs (run, seq);
@@ -444,5 +444,51 @@ CREATE TABLE alert_messages (
 );
 CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
 CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
+CREATE TABLE replays (
+	uid TEXT NOT NULL, 
+	request_id TEXT NOT NULL, 
+	spec TEXT NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	state TEXT NOT NULL, 
+	position TEXT NOT NULL, 
+	counts TEXT NOT NULL, 
+	samples TEXT NOT NULL, 
+	next_at BIGINT NOT NULL, 
+	holder TEXT NOT NULL, 
+	lease_until BIGINT NOT NULL, 
+	finished_at BIGINT, 
+	reason TEXT NOT NULL, 
+	PRIMARY KEY (uid)
+);
+CREATE UNIQUE INDEX ix_replays_request ON replays (request_id);
+CREATE INDEX ix_replays_open ON replays (next_at, uid) WHERE state IN ('queued', 'running');
+CREATE INDEX ix_replays_finished ON replays (finished_at) WHERE finished_at IS NOT NULL;
+CREATE TABLE replay_runs (
+	replay TEXT NOT NULL, 
+	cause TEXT NOT NULL, 
+	"trigger" TEXT NOT NULL, 
+	rule BIGINT NOT NULL, 
+	item BIGINT NOT NULL, 
+	run TEXT NOT NULL, 
+	origin TEXT, 
+	PRIMARY KEY (replay, cause, "trigger", rule, item)
+)
+ WITHOUT ROWID
+
+;
+CREATE UNIQUE INDEX ix_replay_runs_run ON replay_runs (run);
+CREATE INDEX ix_replay_runs_list ON replay_runs (replay, run);
+CREATE INDEX ix_replay_runs_origin ON replay_runs (origin) WHERE origin IS NOT NULL;
+CREATE TABLE retried_letters (
+	letter TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	became TEXT NOT NULL, 
+	PRIMARY KEY (letter)
+)
+ WITHOUT ROWID
+
+;
+CREATE INDEX ix_retried_letters_at ON retried_letters (at);
 CREATE INDEX ix_runs_partition ON runs (partition, seq) WHERE partition IS NOT NULL;
-INSERT INTO alembic_version (version_num) VALUES ('0008');
+CREATE INDEX ix_checks_dataset ON checks (dataset, seq);
+INSERT INTO alembic_version (version_num) VALUES ('0011');

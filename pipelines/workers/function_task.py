@@ -1,0 +1,148 @@
+"""A task that is a Python function, as data: its options, the job that a worker gets, and what its answer means.
+
+In flow a task's evaluated options and context; out flows a `Job`, and from the worker's answer a TaskResult or the
+TaskFailed that it stands for. Shared by the engines that call functions, wherever their workers are.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from pipelines.checks.registry import needs_memory
+from pipelines.checks.spec import as_plain
+from pipelines.checks.written import Entries
+from pipelines.datasets.target import parse_target
+from pipelines.datasets.values import values_folder
+from pipelines.errors import TaskFailed
+from pipelines.kind import EngineOptions, EngineSettings
+from pipelines.ports import TaskContext, TaskResult
+from pipelines.run import CheckResult, DatasetWrite
+from pipelines.workers.frames import Job
+from pipelines.workers.pool import Outcome
+from sensors.clock import SECOND, Clock
+from sensors.units import Size
+
+
+class FunctionOptions(EngineOptions):
+    """A function task. `function` is `module:name` (or `file.py:name`), found from the base folder and `sys_path`.
+
+    `args` are arguments of its own. `output` is a dataset URI for the returned DataFrame (`duckdb://`, `parquet://`,
+    `csv://`), `mode` what becomes of what is there. `memory` is the most that the task and what it starts may use;
+    empty: as `service.limits` says. `events` becomes the context's `events`.
+    """
+
+    function: str = Field(pattern=r"^[^:]+:[^:]+$")
+    args: Mapping[str, Any] = Field(default_factory=dict)
+    sys_path: tuple[str, ...] = ()
+    output: str | None = None
+    mode: Literal["replace", "append"] = "replace"
+    checks: Entries = ()
+    memory: Size | None = None
+    events: Any = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.mode == "append" and self.output is not None and not self.output.startswith(("duckdb://", "${{")):
+            raise ValueError("mode append needs a duckdb:// output; files are replaced")
+        comparing = [check.spec.label for check in self.checks if needs_memory(check.spec)]
+        if comparing and self.output is None:
+            raise ValueError(f"{comparing[0]} compares with earlier writes, and the task writes nothing; add an output")
+        return self
+
+
+def read_options(model: type[FunctionOptions], context: TaskContext, base: Path) -> Any:
+    """Return the evaluated options as `model`; raises TaskFailed (not retryable) that says what is wrong with them."""
+    try:
+        options = model.model_validate(context.options)
+        if options.output is not None:
+            parse_target(options.output, base)
+    except ValueError as error:
+        raise TaskFailed(
+            f"the options of task {context.task.name!r} are wrong: {_said(error)}", "bad_options", retryable=False
+        ) from error
+    return options
+
+
+def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSettings) -> Job:
+    """Return the job of an attempt, with absolute paths of this machine."""
+    run, task_run = context.run, context.task_run
+    left = time_left(context, settings.clock)
+    return Job(
+        function=options.function,
+        base=str(settings.base.absolute()),
+        sys_path=options.sys_path,
+        args=_sliced(context, options.args),
+        upstream=context.upstream,
+        params=context.params,
+        environ=context.environ,
+        run=run.uid,
+        fence=run.fence,
+        task=task_run.task,
+        partition=task_run.partition or run.partition or "",
+        attempt=task_run.attempt,
+        values=str(values_folder(settings.state.absolute(), run.uid)),
+        target=options.output,
+        mode=options.mode,
+        checks=tuple(as_plain(check.spec) for check in options.checks),
+        connections=connections_of(options.checks, settings.connections),
+        code=str(settings.state.absolute() / "code"),
+        pipeline=run.pipeline,
+        key=run.key,
+        trigger=run.trigger,
+        event_uids=tuple(run.events),
+        events=tuple(options.events) if isinstance(options.events, list | tuple) else None,
+        headers=context.headers,
+        deadline=None if left is None else settings.clock.now() / SECOND + left,
+    )
+
+
+def _sliced(context: TaskContext, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a slice: its element and name, unless the task gives its own."""
+    if context.task.partitions is None and context.task.per is None:
+        return args
+    return {"item": context.item, "partition": context.task_run.partition, **args}
+
+
+def time_left(context: TaskContext, clock: Clock) -> float | None:
+    """Return the seconds until the attempt's deadline, None when it has none."""
+    left = context.deadline - clock.monotonic()
+    return None if left == inf else max(0.0, left)
+
+
+def read_answer(outcome: Outcome, task: str, at: int) -> TaskResult:
+    """Return the result that a worker's answer stands for; raises the TaskFailed that it stands for."""
+    answer = outcome.answer
+    checks = tuple(CheckResult(task=task, at=at, **check) for check in answer["checks"])
+    if "failed" in answer:
+        failure = TaskFailed(
+            answer["failed"], answer["kind"], retryable=answer["retryable"], retry_after=answer["retry_after"]
+        )
+        failure.checks = checks
+        failure.cpu_seconds, failure.peak_rss_bytes = outcome.cpu, outcome.rss
+        raise failure
+    datasets = tuple(
+        DatasetWrite(task=task, at=at, **{**write, "schema": tuple((name, kind) for name, kind in write["schema"])})
+        for write in answer["datasets"]
+    )
+    return TaskResult(
+        output=answer["output"],
+        datasets=datasets,
+        checks=checks,
+        cpu_seconds=outcome.cpu,
+        peak_rss_bytes=outcome.rss,
+    )
+
+
+def connections_of(checks: Entries, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the connections that checks name: what a worker is told of them, and no more."""
+    named = {check.options.get("connection") for check in checks}
+    return {name: connection for name, connection in known.items() if name in named}
+
+
+def _said(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
+    return str(error)
