@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -257,8 +258,10 @@ def _check_rules(
     """Let the evaluator compile every rule, and place its findings; what was reported already is not repeated."""
     from triggers.evaluator import RuleSet
 
-    for error in RuleSet.check(triggers, sensors, pipelines):
-        _report(reading, error, sensors, pipelines)
+    errors = RuleSet.check(triggers, sensors, pipelines)
+    known = {(error.trigger, error.path) for error in errors}
+    for error in errors:
+        _report(reading, error, sensors, pipelines, known)
 
 
 def _report(
@@ -266,9 +269,15 @@ def _report(
     error: RuleError,
     sensors: Mapping[str, Any],
     pipelines: Mapping[str, Any],
+    known: AbstractSet[tuple[str, str]],
 ) -> None:
     path = _placed(reading.root, ("triggers", error.trigger, *steps(error.path)))
     node = reading.node(path)
+    if node is None and path[-1] == "lane":  # with `busy: partition`: the partition, which may be refused for itself
+        if (error.trigger, f"{error.path.removesuffix('lane')}partition") not in known:
+            remedy = "name a field of the event, or take `busy: partition` out"
+            reading.problem((*path[:-1], "partition"), sentence(error).replace("lane", "partition"), remedy)
+        return
     if isinstance(node, Scalar) and (
         (path[-1] == "sensor" and node.text not in sensors) or (path[-1] == "pipeline" and node.text not in pipelines)
     ):

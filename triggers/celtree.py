@@ -168,6 +168,7 @@ def _compiled(text: str, *, items: bool) -> Expression:
 
 
 # -- the compiler's own tree -------------------------------------------------------------------------------------------
+@lru_cache(maxsize=2_048)
 def _read(text: str, *, items: bool) -> Node:
     checker, _ = environments(names_of(ITEM_SCOPE if items else EVENT_SCOPE))
     wrapped = dict(message_fields(checker.compile(text).serialize()))

@@ -11,7 +11,7 @@ from typing import Any
 
 from sensors.event import MAX_DEPTH, Event
 from triggers.activation import Activation
-from triggers.celtree import conditions_of, node_of
+from triggers.compiler import CompiledSource
 from triggers.decision import Outcome
 from triggers.errors import EvaluationError, Unreadable
 from triggers.evaluator import RuleSet
@@ -20,10 +20,10 @@ from triggers.expression import Expression
 from triggers.match import compile_predicate
 from triggers.pattern_rule import CompiledPattern
 from triggers.remedy import with_remedies
-from triggers.remedy_cel import Ground, place_of, reach_condition, tell_condition
 from triggers.round import Offer
 from triggers.rule import CompiledRule, Objection, Wish, show
 from triggers.tell import ClauseResult, concerns, tell
+from triggers.told_conditions import Conditions, values_of
 from triggers.trigger import Paused
 from triggers.view import EventView
 
@@ -88,22 +88,18 @@ def explain(
         return told(None, f"the trigger does not listen to type {event.type} of sensor {event.sensor}")
     try:
         view.check()
-        through = False
-        for _, _, predicate, _ in sources:
-            passed = compile_predicate(predicate)(view)
-            through = through or passed
-            told_here = tell(predicate, view)
-            clauses.extend(told_here if passed else with_remedies(told_here, predicate, event))
+        through = _filters(sources, view, clauses)
         if not through:
             failed = next((clause for clause in clauses if clause.passed is False), None)
             return told(
                 Outcome.FILTERED, f"the filter does not match: {failed.path}" if failed else "the filter does not match"
             )
+        conditions = Conditions(rule, view)
         activation = view.activation(rule.names)
         activation = activation.extended(rule.constants) if rule.constants else activation
         objection = rule.objects(activation)
         if rule.when is not None and not rule.judges_items:
-            clauses.append(_when(rule.when, objection, activation, _ground(rule, view.now), event))
+            clauses.append(conditions.when(rule.when, objection, activation))
         if objection is not None:
             return told(Outcome.ERROR if objection.error else Outcome.FILTERED, objection.reason)
         if paused is not None:
@@ -118,20 +114,32 @@ def explain(
         if paused is Paused.HOLD:
             return told(Outcome.PAUSED, "held until the trigger goes on")
         if rule.pattern is not None:
-            return _offers(rule, rule.pattern, view, activation, clauses, told)
+            return _offers(conditions, rule.pattern, view, activation, clauses, told)
         if rule.control is not None:
             entered = tell_control(rule.control, trigger.name, view, activation)
             clauses.extend(entered.clauses)
             if entered.outcome is not None:
                 return told(entered.outcome, entered.reason)
-        return _answers(rule, view, activation, clauses, told)
+        return _answers(conditions, rule, activation, clauses, told)
     except Unreadable as error:
         clauses.append(ClauseResult("on", "", "an event that can be read truthfully", str(error), passed=False))
         return told(Outcome.ERROR, str(error))
 
 
+def _filters(sources: Sequence[CompiledSource], view: EventView, clauses: list[ClauseResult]) -> bool:
+    """Tell what the filters of all sources wanted; say whether one lets the event through."""
+    matched = [compile_predicate(predicate)(view) for _, _, predicate, _ in sources]
+    through = any(matched)
+    for (_, _, predicate, _), passed in zip(sources, matched, strict=True):
+        told = tell(predicate, view)
+        if not passed and through:  # where another source lets the event through, what this one wanted is no reason
+            told = [replace(clause, passed=clause.passed or None) for clause in told]
+        clauses.extend(told if passed or through else with_remedies(told, predicate, view.event))
+    return through
+
+
 def _offers(
-    rule: CompiledRule,
+    conditions: Conditions,
     pattern: CompiledPattern,
     view: EventView,
     activation: Activation,
@@ -146,7 +154,7 @@ def _offers(
             part = next(one for one in pattern.parts if one.part.name == answer.part)
             place = part.source[3]
             if part.when is not None:
-                values = _values(part.when, activation)
+                values = values_of(part.when, activation)
                 clauses.append(
                     ClauseResult(f"{place}.when", part.when.text, "true", f"true, with {values}", passed=True)
                 )
@@ -158,13 +166,9 @@ def _offers(
             else:
                 words.append(f"part {answer.part} of key {answer.name.key!r}")
         else:
-            whens = {f"{one.source[3]}.when": one.when for one in pattern.parts}
-            when = whens.get(answer.clause.path)
-            clauses.append(
-                _objection(answer)
-                if when is None
-                else _remedied(_objection(answer), when, _ground(rule, view.now), view)
-            )
+            clause = _objection(answer)
+            when = next((one.when for one in pattern.parts if f"{one.source[3]}.when" == clause.path), None)
+            clauses.append(clause if when is None else conditions.taken_apart(clause, when))
             if answer.error:
                 outcome, why = Outcome.ERROR, answer.reason
             elif outcome is not Outcome.ERROR and not words:
@@ -175,8 +179,8 @@ def _offers(
 
 
 def _answers(
+    conditions: Conditions,
     rule: CompiledRule,
-    view: EventView,
     activation: Activation,
     clauses: list[ClauseResult],
     told: Callable[..., Explanation],
@@ -197,7 +201,7 @@ def _answers(
         if answer.clause.path != "each" and errors + refused <= MAX_SHOWN:
             clause = _objection(answer)
             if rule.when is not None and answer.clause.path == "when":
-                clause = _remedied(clause, rule.when, _ground(rule, view.now, answer.item), view)
+                clause = conditions.taken_apart(clause, rule.when, answer.item)
             clauses.append(clause)
     outcome = Outcome.FIRED if runs else Outcome.ERROR if errors else Outcome.FILTERED
     parts = [f"{len(runs)} run{'s' if len(runs) != 1 else ''} asked for"] if runs else []
@@ -221,60 +225,6 @@ def _other_sources(rule: CompiledRule, event: Event) -> list[ClauseResult]:
             wanted = " or ".join(sorted(types))
             clauses.append(ClauseResult(f"{path}.types", wanted, f"type {wanted}", event.type, passed=False))
     return clauses
-
-
-def _when(
-    when: Expression, objection: Objection | None, activation: Activation, ground: Ground, event: Event
-) -> ClauseResult:
-    condition = conditions_of(when.text, items=ground.items)
-    parts = tell_condition(ground, condition, event, "when")
-    if objection is not None and objection.clause.actual != "false":
-        found = objection.clause.actual
-    else:
-        values = _values(when, activation)
-        found = "true" if objection is None else "false"
-        found = f"{found}, with {values}" if values else found
-    changes = () if objection is None else reach_condition(ground, condition, True, event) or ()
-    return ClauseResult("when", when.text, "true", found, objection is None, parts, changes)
-
-
-def _remedied(clause: ClauseResult, when: Expression, ground: Ground, view: EventView) -> ClauseResult:
-    """Add to the clause of a condition that failed its parts, and what would turn it."""
-    condition = conditions_of(when.text, items=ground.items)
-    return replace(
-        clause,
-        parts=tell_condition(ground, condition, view.event, clause.path),
-        changes=reach_condition(ground, condition, True, view.event) or (),
-    )
-
-
-def _ground(rule: CompiledRule, now: int, item: int | None = None) -> Ground:
-    """Return what the conditions of a rule are judged over; `item` is the number of the element they look at."""
-
-    def activate(event: Event) -> Activation:
-        view = EventView(event, now)
-        view.check()
-        activation = view.activation(rule.names).extended(rule.constants)
-        if item is None or rule.each is None:
-            return activation
-        elements = rule.each.evaluate(activation)
-        if not isinstance(elements, list) or item >= len(elements):
-            raise EvaluationError(f"there is no element {item}")
-        return activation.extended({"item": elements[item]})
-
-    place = None if item is None or rule.each is None else place_of(node_of(rule.each.text))
-    return Ground(activate, rule.each is not None, None if place is None or item is None else (*place, item))
-
-
-def _values(expression: Expression, activation: Activation) -> str:
-    """Tell what the variables of an expression held."""
-    told = []
-    for name in sorted(expression.names):
-        try:
-            told.append(f"{name} = {show(activation.value(name))}")
-        except EvaluationError as error:
-            told.append(f"{name}: {error}")
-    return ", ".join(told)
 
 
 def _each(each: Expression, activation: Activation) -> ClauseResult:

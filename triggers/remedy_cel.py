@@ -6,7 +6,7 @@ what lies beside it; for anything else from the literals that stand there.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -22,10 +22,26 @@ from triggers.tell import ClauseResult
 from triggers.wish import show
 
 _TRIES = 80  # proposals for one comparison
+_EVALUATIONS = 3_000  # for one explanation of a small event
+_SMALL = 16_384  # bytes
+_FEWEST = 40
 _FLIPPED = {"_<_": "_>_", "_>_": "_<_", "_<=_": "_>=_", "_>=_": "_<=_", "_==_": "_==_", "_!=_": "_!=_"}
 _NEGATED = {"_<_": "_>=_", "_>_": "_<=_", "_<=_": "_>_", "_>=_": "_<_", "_==_": "_!=_", "_!=_": "_==_"}
 _THROUGH = ("string", "int", "uint", "double", "timestamp", "size", "lowerAscii", "upperAscii", "trim", "dyn")
 _SECOND = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many evaluations an explanation may still take: what it cannot find within is not named."""
+
+    left: int
+
+
+def budget_for(event: Event) -> Budget:
+    """Return the budget for an event: evaluations of large ones take longer, so they get fewer."""
+    size = len(event.data or b"")
+    return Budget(max(_FEWEST, _EVALUATIONS * _SMALL // max(_SMALL, size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +52,13 @@ class Ground:
     activate: Callable[[Event], Activation]
     items: bool = False
     item: tuple[Step, ...] | None = None
+    budget: "Budget" = field(default_factory=lambda: Budget(_EVALUATIONS))
 
     def truth(self, expression: Expression, event: Event) -> bool | None:
-        """Return what a condition gives, None when it fails."""
+        """Return what a condition gives, None when it fails, or when the budget is spent."""
+        if self.budget.left <= 0:
+            return None
+        self.budget.left -= 1
         try:
             return expression.holds(self.activate(event))
         except EvaluationError:
@@ -60,11 +80,18 @@ def tell_condition(
         wanted = None
     elif condition.op == "not" and wanted is not None:
         wanted = not wanted
-    settled = condition.op in ("and", "or") and ground.truth(condition.expression, event) is wanted
+    settled = condition.op in ("and", "or") and _gives(ground, condition, event) is wanted
     return tuple(
         _told(ground, part, event, f"{path}[{index}]", wanted, settled=settled)
         for index, part in enumerate(condition.parts)
     )
+
+
+def _gives(ground: Ground, condition: Condition, event: Event) -> bool | None:
+    try:
+        return condition.expression.holds(ground.activate(event))
+    except EvaluationError:
+        return None
 
 
 def _told(

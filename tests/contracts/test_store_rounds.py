@@ -133,6 +133,23 @@ async def test_a_timer_that_is_not_needed_any_more_goes(store: Store) -> None:
     assert [timer.key for timer in await do(store, lambda tx: tx.due_timers(9))] == ["y"]
 
 
+async def test_open_keys_are_counted_by_what_they_mean(store: Store) -> None:
+    """Keys that are done with do not count; of one trigger those of another meaning are found, in order, so many."""
+    other = [replace(OPEN, name=RoundName("t", f"k{n}"), uid=f"dec_{n}", meaning="old") for n in (2, 1, 3)]
+    done_with = replace(OPEN, name=B, uid="dec_b", phase=Phase.FIRED, meaning="old")
+    elsewhere = replace(OPEN, name=RoundName("u", "a"), uid="dec_u", meaning="old")
+    await do(store, lambda tx: _put(tx, OPEN, done_with, elsewhere, *other))
+
+    assert await store.read(lambda reader: dict(reader.open_keys())) == {
+        ("t", "m"): 1,
+        ("t", "old"): 3,
+        ("u", "old"): 1,
+    }
+    stale = await store.read(lambda reader: reader.stale_keys("t", "m", 2))
+    assert list(stale) == [RoundName("t", "k1"), RoundName("t", "k2")]
+    assert list(await store.read(lambda reader: reader.stale_keys("u", "old", 9))) == []
+
+
 async def test_a_queue_gives_back_in_order_what_joined(store: Store) -> None:
     """The first come first, a few at a time; each queue has its own, and a round without a look at it holds nothing."""
     line = [Occurrence(part=f"{n:012}/dec_{9 - n}", event=f"evt_{9 - n}", at=T0 - n, depth=n) for n in range(5)]

@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.running import Running, load, running
+from tidegate.api.asking import PageAsk
 from tidegate.api.explaining import explained
 from tidegate.api.models_explain import Explanation, Verdict
+from tidegate.api.problems import ApiError
+from tidegate.api.triggers_api import list_decisions
 
 TEXT = """
 service: {name: svc, dispatch: {poll: 100ms}}
@@ -128,3 +133,30 @@ async def test_a_trigger_that_went_is_still_told(tmp_path: Path) -> None:
 
     assert (verdict.outcome, verdict.rule, verdict.note) == ("fired", "gone", "the trigger is gone or disabled since")
     assert verdict.clauses[0].passed
+
+
+async def test_an_element_is_explained_by_itself(tmp_path: Path) -> None:
+    """With `each`, the decision about one element shows the clauses of that element, and what of it would turn them."""
+    text = TEXT.replace("when: event.data.size > 10,", "each: event.data.files, when: item.rows > 10,")
+    text = text.replace("key: event.data.name", "key: item.name")
+    async with running(await load(tmp_path, text, store="memory:")) as gate:
+        uid = await _post(gate, id="1", files=[{"name": "a", "rows": 11}, {"name": "b", "rows": 3}])
+        found = await explained(gate.service, uid, "big")
+
+    fired, filtered = sorted(found.verdicts, key=lambda one: one.item or 0)
+    assert (fired.outcome, fired.item, filtered.outcome, filtered.item) == ("fired", 0, "filtered", 1)
+    assert [clause.path for clause in fired.clauses] == ["each"]
+    assert [clause.path for clause in filtered.clauses] == ["each", "when (element 1)"]
+    assert filtered.clauses[-1].changes[0].path == ["data", "files", 1, "rows"]
+
+
+async def test_decisions_of_a_trigger_that_is_gone_can_be_read(tmp_path: Path) -> None:
+    """Its list answers as long as there is anything in it; a name that never was is unknown."""
+    async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
+        await _post(gate, id="1", size=99, name="n")
+        await gate.service.reload(await load(tmp_path, TEXT.replace("  big:", "  large:"), store="memory:"))
+        page = await list_decisions(gate.service, "big", PageAsk(9, None))
+        with pytest.raises(ApiError):
+            await list_decisions(gate.service, "nobody", PageAsk(9, None))
+
+    assert [row.outcome for row in page.items] == ["fired"]

@@ -1,6 +1,7 @@
 """Explanations are right: what a clause says would turn it does turn it."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from tests.support.rules import rule_set, trigger
 from triggers.change import Change, Impossible, changed
 from triggers.errors import EvaluationError
 from triggers.explain import Explanation, explain
-from triggers.expression import compile_expression
+from triggers.expression import Expression, compile_expression
 from triggers.match import compile_predicate, parse_filter
 from triggers.pattern import Join, Part
+from triggers.remedy_cel import budget_for
 from triggers.scope import EVENT_SCOPE
 from triggers.tell import ClauseResult
 from triggers.testing import event
@@ -38,9 +40,14 @@ def outcome_of(clause: ClauseResult, raw: Any, one: Event) -> bool | None:
     if clause.path.startswith("on."):
         return compile_predicate(parse_filter(_part(raw, clause.path.removeprefix("on.filter"))))(view)
     try:
-        return compile_expression(clause.text, EVENT_SCOPE).holds(view.activation())
+        return compiled(clause.text).holds(view.activation())
     except EvaluationError:
         return None
+
+
+@lru_cache(maxsize=4_096)
+def compiled(text: str) -> Expression:
+    return compile_expression(text, EVENT_SCOPE)
 
 
 def _part(raw: Any, path: str) -> Any:
@@ -171,6 +178,31 @@ def test_a_part_of_a_join_is_explained_like_a_rule() -> None:
         (Change(("data", "size"), 11),),
         (Change(("data", "size"), 21),),
     ]
+
+
+def test_a_source_that_was_not_needed_is_no_reason() -> None:
+    """Where one entry of `on` lets an event through, what another wanted is told as not asked for."""
+    on = [Source(sensor="s", filter=raw) for raw in ({"exact": {"subject": "a"}}, {"prefix": {"subject": "b"}})]
+    explanation = explain(rule_set(trigger("t", on=on)), "t", event("s", subject="b1"))
+
+    assert explanation.outcome == "fired"
+    assert [(clause.path, clause.passed, clause.changes) for clause in explanation.clauses] == [
+        ("on[0].filter.exact.subject", None, ()),
+        ("on[1].filter.prefix.subject", True, ()),
+    ]
+
+
+def test_a_large_event_is_explained_within_a_budget() -> None:
+    """Evaluations of large events take long, so few are tried; every part is told all the same."""
+    small, large = event("s", data=FINE), event("s", data={**FINE, "filler": "x" * 1_000_000})
+    when = " && ".join(f'event.data.kind.matches("^{n}[a-z]{{3}}$")' for n in range(20))
+    clause = tell(when, large).clauses[-1]
+
+    assert budget_for(small).left == 3_000
+    assert budget_for(large).left < 60
+    assert [part.passed for part in clause.parts] == [False] * 20
+    assert clause.changes == ()
+    assert tell("event.data.size > 9", large).clauses[-1].changes == (Change(("data", "size"), 10),)
 
 
 def test_a_negation_says_which_of_its_fields_is_at_fault() -> None:

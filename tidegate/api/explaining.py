@@ -5,6 +5,7 @@ of the rule that made it. Where none is stored (most of what was filtered) the r
 came are asked again; what they cannot know, what was asked of nothing but the past, is said.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,11 @@ async def explained(house: House, uid: str, trigger: str | None) -> Explanation:
     found = await house.store.read(lambda reader: _read(reader, uid, now, trigger))
     if found is None:
         raise not_found(f"event {uid}; it may be past its retention")
+    return await asyncio.to_thread(_explained, house, found, trigger)  # it may take a moment, and waits for nobody
+
+
+def _explained(house: House, found: _Found, trigger: str | None) -> Explanation:
+    now = house.config.triggers
     verdicts = [_stored(house, found, decision) for decision in found.decisions]
     decided = {verdict.trigger for verdict in verdicts}
     then = now if found.then is None else found.then
@@ -99,9 +105,7 @@ def _stored(house: House, found: _Found, decision: Row) -> Verdict:
 
 def _clauses(house: House, found: _Found, decision: Row) -> Sequence[ClauseResult]:
     """Return all clauses on the way to a stored decision, by the rule that made it."""
-    if decision["item"] is not None:
-        return ()
-    name = decision["trigger"]
+    name, item = decision["trigger"], decision["item"]
     rules = house.rules.current.rules
     rule = rules.rules.get(name)
     if rule is None or rule.trigger.version != decision["version"]:
@@ -109,7 +113,8 @@ def _clauses(house: House, found: _Found, decision: Row) -> Sequence[ClauseResul
         if former is None:
             return ()
         rules = former
-    return explain(rules, name, found.event, now=found.event.received_at).clauses
+    clauses = explain(rules, name, found.event, now=found.event.received_at).clauses
+    return [one for one in clauses if item is None or "(element " not in one.path or f"(element {item})" in one.path]
 
 
 def _rule_now(house: House, name: str, version: str) -> RuleNow:
@@ -139,7 +144,7 @@ def _judged(house: House, found: _Found, name: str) -> _Judged:
     if rule is None:
         return _Judged(_nothing(found, name, "", "there was no such trigger when the event came"), "gone")
     judgement = _ask(house, found, rule)
-    unstored = judgement.outcome not in (None, Outcome.FILTERED)
+    unstored = judgement.outcome not in (None, Outcome.FILTERED, Outcome.ERROR)  # of those samples are stored
     return _Judged(judgement, _rule_now(house, name, rule.version), _UNSTORED if unstored else "")
 
 

@@ -80,7 +80,6 @@ async def list_decisions(
 
     `since` is inclusive, `until` exclusive; what an event that is not among them came to is told by its explanation.
     """
-    _known(house, name)
     rows, following = await read_page(
         house,
         page,
@@ -95,6 +94,8 @@ async def list_decisions(
             until=at(until),
         ),
     )
+    if not rows:
+        _known(house, name)  # what a trigger decided that is gone can still be read
     return DecisionPage(items=[decision_row(row) for row in rows], cursor=following)
 
 

@@ -27,7 +27,8 @@ def stored_verdict(row: Row, clauses: Sequence[ClauseResult], rule: RuleNow, sta
     """
     clause = clause_view(row["clause"])
     known = [judged_clause(result) for result in clauses]
-    if clause is not None and clause.path not in {one.path for one in known}:
+    paths = {one.path for one in known}
+    if clause is not None and not {clause.path, f"{clause.path} (element {row['item']})"} & paths:
         # What the transaction knew beside the rule: a key, a lane, a pause. It decided, so it was not met.
         known.append(clause.model_copy(update={"passed": False}))
     run = row["run"]
