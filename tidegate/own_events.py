@@ -53,6 +53,8 @@ def own_events(run: Run, change: str, step: RunStep | None, service: str, now: i
                         "dataset": check.dataset,
                         "severity": check.severity,
                         "message": _readable(check.message),
+                        "expected": check.expected,
+                        "actual": check.actual,
                     },
                 )
     if change:
