@@ -14,6 +14,7 @@ from config.reading import Reading
 from pipelines.checks.registry import needs_memory
 from pipelines.checks.spec import as_plain
 from pipelines.checks.written import CheckEntry, unfolded
+from pipelines.datasets.asking import refuse_unasked
 from pipelines.datasets.definition import DatasetDef
 from pipelines.pipeline import PipelineDef
 from pipelines.task import TaskDef
@@ -30,6 +31,9 @@ def settle_checks(reading: Reading, pipelines: Mapping[str, PipelineDef], datase
         name: [_placed(reading, ("datasets", name, "checks"), entry, datasets) for entry in _entries(dataset.checks)]
         for name, dataset in datasets.items()
     }
+    for name, dataset in datasets.items():
+        if dataset.freshness is not None and dataset.freshness.probe is not None:
+            _askable(reading, ("datasets", name, "freshness", "probe"), dataset.uri)
     found = {}
     for name, pipeline in pipelines.items():
         tasks = tuple(_task(reading, name, task, datasets, theirs) for task in pipeline.tasks)
@@ -74,8 +78,18 @@ def _checked(reading: Reading, place: Path, task: TaskDef, datasets: Datasets) -
     if dataset is None:
         reading.problem(place, f"there is no dataset `{name}`", known_names(name, datasets))
         return {}
+    _askable(reading, place, dataset.uri)
     connection = task.options.get("connection") or dataset.connection
     return {"uri": dataset.uri} | ({} if connection is None else {"connection": connection})
+
+
+def _askable(reading: Reading, place: Path, uri: str) -> None:
+    """Report a dataset whose store cannot be asked a question."""
+    try:
+        refuse_unasked(uri)
+    except ValueError as error:
+        message, _, remedy = str(error).partition("; ")
+        reading.problem(place, message, remedy)
 
 
 def _entries(checks: Sequence[Any]) -> Sequence[CheckEntry]:
@@ -92,6 +106,7 @@ def _placed(reading: Reading, place: Path, entry: CheckEntry, datasets: Datasets
     if dataset is None:
         reading.problem(place, f"reconcile: there is no dataset `{other}`", known_names(other, datasets))
         return entry
+    _askable(reading, place, dataset.uri)
     options = {**entry.options, "other": dataset.uri}
     if dataset.connection is not None:
         options.setdefault("connection", dataset.connection)

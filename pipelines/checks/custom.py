@@ -1,6 +1,6 @@
 """Checks of one's own: a Python function, a query, a schema of pandera. What they raise is a check that did not pass.
 
-A query sees the data as the table `data` and nothing else: no file, no network.
+A query sees the data as the table `data`; over a frame it sees nothing else, no file and no network.
 """
 
 import inspect

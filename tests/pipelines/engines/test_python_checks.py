@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -44,7 +45,7 @@ async def failure(engine: Engine, context: TaskContext) -> TaskFailed:
 
 async def test_a_result_of_a_check_says_all_there_is_to_say(folder: Path) -> None:
     """Checks as they stand in YAML: each result has its own name, what was expected and found, and a few rows."""
-    checks = [
+    checks: list[Any] = [
         {"between": {"column": "amount", "min": 0}, "severity": "warn"},
         {"between": {"column": "amount", "max": 100}, "severity": "warn"},
         {"not_null": "amount", "name": "no amount is missing"},
@@ -75,11 +76,11 @@ async def test_a_result_of_a_check_says_all_there_is_to_say(folder: Path) -> Non
 
 async def test_a_drop_is_measured_over_several_runs(folder: Path) -> None:
     """The writers remember the row counts of earlier runs, so that one odd day is not the measure."""
-    checks = [{"row_count": {"max_drop": 0.4, "of_last": 3}}]
+    checks: list[Any] = [{"row_count": {"max_drop": 0.4, "of_last": 3}}]
     for uri in ("parquet://out.parquet", "duckdb://out.duckdb/main.t"):
         async with opened(folder) as engine:
             for number, rows in enumerate((10, 10, 2)):  # the last one is odd, and was let in
-                options = {"function": "frames:frame", "args": {"rows": rows}, "output": uri}
+                options: dict[str, Any] = {"function": "frames:frame", "args": {"rows": rows}, "output": uri}
                 await run(engine, make_context("python", options, run=f"run_{number}"))
             options = {"function": "frames:frame", "args": {"rows": 5}, "output": uri, "checks": checks}
             failed = await failure(engine, make_context("python", options, run="run_9"))
