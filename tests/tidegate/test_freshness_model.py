@@ -28,7 +28,7 @@ RULES = st.sampled_from(
 
 
 @pytest.mark.parametrize("probed", [False, True])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(STEPS, RULES)
 async def test_each_change_of_state_is_told_once(probed: bool, steps: Any, rule: dict[str, Any]) -> None:
     """After every step the stored state is the rule's, and events and alerts alternate: stale, fresh, stale, …"""

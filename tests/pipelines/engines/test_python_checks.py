@@ -77,15 +77,15 @@ async def test_a_result_of_a_check_says_all_there_is_to_say(folder: Path) -> Non
 async def test_a_drop_is_measured_over_several_runs(folder: Path) -> None:
     """The writers remember the row counts of earlier runs, so that one odd day is not the measure."""
     checks: list[Any] = [{"row_count": {"max_drop": 0.4, "of_last": 3}}]
-    for uri in ("parquet://out.parquet", "duckdb://out.duckdb/main.t"):
-        async with opened(folder) as engine:
+    async with opened(folder) as engine:
+        for uri in ("parquet://out.parquet", "duckdb://out.duckdb/main.t"):
+            options: dict[str, Any] = {"function": "frames:frame", "output": uri}
             for number, rows in enumerate((10, 10, 2)):  # the last one is odd, and was let in
-                options: dict[str, Any] = {"function": "frames:frame", "args": {"rows": rows}, "output": uri}
-                await run(engine, make_context("python", options, run=f"run_{number}"))
-            options = {"function": "frames:frame", "args": {"rows": 5}, "output": uri, "checks": checks}
-            failed = await failure(engine, make_context("python", options, run="run_9"))
-            options = {**options, "args": {"rows": 6}}
-            passed = await run(engine, make_context("python", options, run="run_8"))
+                context = make_context("python", {**options, "args": {"rows": rows}}, run=f"run_{number}")
+                await run(engine, context)
+            options["checks"] = checks
+            failed = await failure(engine, make_context("python", {**options, "args": {"rows": 5}}, run="run_9"))
+            passed = await run(engine, make_context("python", {**options, "args": {"rows": 6}}, run="run_8"))
 
-        assert "5 rows are 50% fewer than the usual (the median of the last 3 writes) 10" in str(failed)
-        assert passed.checks[0].passed
+            assert "5 rows are 50% fewer than the usual (the median of the last 3 writes) 10" in str(failed)
+            assert passed.checks[0].passed
