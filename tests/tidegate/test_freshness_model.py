@@ -32,7 +32,7 @@ RULES = st.sampled_from(
 @given(STEPS, RULES)
 async def test_each_change_of_state_is_told_once(probed: bool, steps: Any, rule: dict[str, Any]) -> None:
     """After every step the stored state is the rule's, and events and alerts alternate: stale, fresh, stale, …"""
-    more = {"probe": "select 1", "every": 60.0} if probed else {}
+    more: dict[str, Any] = {"probe": "select 1", "every": 60.0} if probed else {}
     made = make_config(
         [on_own("tidegate.dataset.stale", "mend"), on_own("tidegate.dataset.fresh", "mended", "f")],
         [make_pipeline("daily")],
