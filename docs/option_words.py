@@ -327,8 +327,9 @@ own: [write a sensor](../how-to/write-a-sensor.md).""",
     "engines": """An engine is where a task's work happens. Options of every task: [configuration](config.md). Strings in options may
 hold `${{ … }}` ([expressions](expressions.md)), evaluated once per task run; lists and maps are built, never a shell
 line.""",
-    "checks": """Checks look at a DataFrame before it is published; with `severity: fail` nothing is published. In Python they are
-functions of `pipelines.authoring`; in YAML `{kind: row_count, options: {min: 1}, severity: fail}`.
+    "checks": """What must hold of data. In Python they are functions of `pipelines.authoring` with these names and options; in YAML
+entries of `checks:` on a `python` task, a `check` task or a dataset. How and where they are made:
+[check your data](../how-to/check-your-data.md).
 """,
     "metrics": """`/metrics` has them in the Prometheus text format (dots become underscores, units and `_total` are appended), OTLP sends
 them under these names. Labels are configured names and fixed words, never ids, keys or anything that a sender chose.

@@ -49,6 +49,8 @@ class DeadlineTimers:
         rule = look.rules.deadlines.get(run.pipeline, Deadlines())
         if what == "start":
             return look.start(run, rule)
+        if rule.finish_by is None:
+            return None  # nothing is promised any more
         due = int(orjson.loads(timer.payload)["due"])
         return look.risk(run, rule, due) if what == "risk" else look.finish(run, rule, due)
 
@@ -64,10 +66,10 @@ class _Look:
         self._now = tx.now()
 
     def start(self, run: Run, rule: Deadlines) -> Facts | None:
-        if run.state != RunState.QUEUED:
+        if run.state != RunState.QUEUED or rule.start_within is None:
             return None
         self._note(run.pipeline, run.uid)
-        due = run.created_at + (rule.start_within or 0)
+        due = run.created_at + rule.start_within
         return self._tell(run.pipeline, "late", f"{run.uid}/late/start", why_unstarted(run, rule, self._now), due, run)
 
     def finish(self, run: Run, rule: Deadlines, due: int) -> Facts | None:

@@ -1,6 +1,6 @@
 """Checks of one's own: a Python function, a query, a schema of pandera. What they raise is a check that did not pass.
 
-A query sees the data as the table `data` and nothing else: no file, no network.
+A query sees the data as the table `data`; over a frame it sees nothing else, no file and no network.
 """
 
 import inspect
@@ -24,15 +24,18 @@ def custom(data: Data, options: Custom, around: Around) -> Verdict:
     except AssertionError as error:
         answer = str(error) or "an assertion failed"
     except Exception as error:  # the function is the user's and may fail in any way
-        raise Unfit(f"{name} failed: {type(error).__name__}: {error}") from error
+        said = "what it says is redacted" if data.hides else str(error)
+        raise Unfit(f"{name} failed: {type(error).__name__}: {said}") from error
     message = ""
     if isinstance(answer, tuple) and len(answer) == 2:
-        answer, message = answer[0], str(answer[1])
+        answer, message = answer[0], "" if data.hides else str(answer[1])
     expected = f"{name} says yes"
     if answer is None or answer is True:
         return Verdict(True, message or f"{name} found nothing wrong", expected, "yes")
     if answer is False:
         return Verdict(False, message or f"{name} says no", expected, "no")
+    if isinstance(answer, str) and data.hides:
+        answer = f"{name} says no; what it says is redacted"
     if isinstance(answer, str):
         return Verdict(False, answer, expected, answer)
     rows = as_frame(answer)

@@ -27,9 +27,11 @@ class Data:
     def __init__(self, native: Any, redact: bool | Sequence[str] = False) -> None:
         import narwhals as nw
 
-        native = native if _computes(native) else as_frame(native)
-        self.native: Any = native
-        self.frame = nw.from_native(self.native).lazy()
+        found: Any = native if _computes(native) else as_frame(native)
+        if found is None:
+            raise TypeError(f"{type(native).__name__} is no table; hand over a DataFrame, or what becomes one")
+        self.native = found
+        self.frame = nw.from_native(found).lazy()
         self.secret = redact
 
     def seen_by(self, spec: CheckSpec) -> "Data":

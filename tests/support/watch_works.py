@@ -1,7 +1,7 @@
 """Works whose datasets and deadlines are watched, in virtual time on every store, by one replica or several."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -144,6 +144,16 @@ class Watch:
 def _set(url: str, moment: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE tests_clock SET at = %s", (moment,))
+
+
+async def twin(works: Callable[..., Any], house: Works) -> Works:
+    """Return another replica over the same store; of stores for one process, its writes beside the first ones."""
+    if house.store.name == "postgresql":
+        opened: Works = await works(house.config, shard="two", clock=house.clock)
+        return opened
+    other = Works(house.url, house.config, shard="two", clock=house.clock)
+    other.store = house.store
+    return other
 
 
 def own_clock(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from config.model import SensorEntry, ServiceConfig
 from pipelines.run import RunState
 from sensors.kinds.schedule import KIND as SCHEDULE
-from tests.support.watch_works import DAY, EVERYWHERE, HOUR, MINUTE, ROUTE, SECOND, Watch, on_own, own_clock
+from tests.support.watch_works import DAY, EVERYWHERE, HOUR, MINUTE, ROUTE, SECOND, Watch, on_own, own_clock, twin
 from tests.support.works import T0, Works, make_config, make_pipeline, make_trigger
 from tests.tidegate.conftest import OpenWorks
 from tidegate.rules import compile_rules
@@ -54,7 +54,7 @@ async def claimed_one(house: Works, pipeline: str = "model") -> Any:
 async def test_a_run_that_does_not_start_in_time_is_late(works: OpenWorks) -> None:
     """Told once, with how long it has waited; over when it ends; a run that started in time is told of nothing."""
     house = await works(config(start_within=60.0))
-    watch = Watch(house)
+    watch = Watch(house, await twin(works, house))
     await watch.at(T0)
     first, _ = await house.start("model")
     held = await claimed_one(house)
@@ -147,7 +147,7 @@ async def test_a_run_that_comes_too_late_is_a_risk_at_once(works: OpenWorks) -> 
 async def test_a_day_on_which_no_run_came_is_late(works: OpenWorks) -> None:
     """A schedule was to start a run, none came: told at the deadline, once by two replicas; over with a success."""
     house = await works(config("0 5 * * *", finish_by="07:00"))
-    watch = Watch(house)
+    watch = Watch(house, await twin(works, house))
     await watch.at(T0)
     await watch.arm()
     due = T0 - HOUR + DAY
@@ -275,10 +275,11 @@ async def _due(house: Works, prefix: str) -> list[int]:
 
 async def test_deadlines_that_are_taken_away_are_forgotten(works: OpenWorks) -> None:
     """A pipeline that promises nothing any more ends its alert, and its timers tell of nothing."""
-    house = await works(config("0 5 * * *", finish_by="07:00"))
+    house = await works(config("0 5 * * *", finish_by="07:00", start_within=2 * 86_400.0))
     watch = Watch(house)
     await watch.arm()
     await watch.ring(T0 + DAY)
+    await house.start("model")
     house.rules.swap(compile_rules(config("0 5 * * *"), {}))
     await watch.arm()
     await watch.ring(T0 + 5 * DAY)

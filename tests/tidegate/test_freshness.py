@@ -1,6 +1,5 @@
 """Datasets that are watched by the clock: stale once, fresh again, whoever looks, whatever restarts."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,9 +16,10 @@ from tests.support.watch_works import (
     dataset,
     on_own,
     own_clock,
+    twin,
     wrote,
 )
-from tests.support.works import T0, Works, make_config, make_pipeline, open_works
+from tests.support.works import T0, make_config, make_pipeline, open_works
 from tests.tidegate.conftest import OpenWorks
 from tidegate.freshness import Answer
 from tidegate.rules import compile_rules
@@ -30,25 +30,6 @@ from tidegate.rules import compile_rules
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     own_clock(monkeypatch, url)
-
-
-@pytest.fixture
-async def replica(url: str) -> AsyncIterator[Any]:
-    """Make another replica over the same store."""
-    opened: list[Works] = []
-
-    async def make(house: Works) -> Works:
-        other = Works(house.url, house.config, shard="two", clock=house.clock)
-        if house.store.name != "postgresql":
-            other.store = house.store  # one process has such a store; its replicas are those of its writes
-        else:
-            await other.store.open()
-            opened.append(other)
-        return other
-
-    yield make
-    for other in opened:
-        await other.store.close()
 
 
 def config(*datasets: Any, **fields: Any) -> ServiceConfig:
@@ -63,10 +44,10 @@ def config(*datasets: Any, **fields: Any) -> ServiceConfig:
 
 
 @EVERYWHERE
-async def test_a_dataset_goes_stale_once_and_becomes_fresh(works: OpenWorks, replica: Any) -> None:
+async def test_a_dataset_goes_stale_once_and_becomes_fresh(works: OpenWorks) -> None:
     """One event, one alert and one run when its age is reached, by whichever replica; a write ends it; and again."""
     house = await works(config(dataset(max_age=26 * 3600.0)))
-    watch = Watch(house, await replica(house))
+    watch = Watch(house, await twin(works, house))
     await watch.at(T0)
     await watch.arm()
     await house.start("daily")
@@ -161,10 +142,10 @@ async def test_data_is_due_by_a_calendar_on_the_clock_of_a_place(works: OpenWork
 
 
 @EVERYWHERE
-async def test_a_probe_tells_and_its_errors_are_not_staleness(works: OpenWorks, replica: Any) -> None:
+async def test_a_probe_tells_and_its_errors_are_not_staleness(works: OpenWorks) -> None:
     """Only the probe's answer makes data stale; while it fails the state is unknown, which is told as such, once."""
     house = await works(config(dataset(max_age=3600.0, probe="select max(at) from data", every=600.0)))
-    watch = Watch(house, await replica(house))
+    watch = Watch(house, await twin(works, house))
     await watch.at(T0)
     await watch.arm()
     await watch.ring()

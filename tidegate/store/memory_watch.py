@@ -5,7 +5,7 @@ from statistics import median
 
 from pipelines.run import RunState
 from tidegate.store.memory_state import State
-from tidegate.store.watch_port import LAST_RUNS, USUAL, DatasetName, Row, RunOf
+from tidegate.store.watch_port import LAST_RUNS, USUAL, USUAL_OF, DatasetName, Row, RunOf
 
 _FIELDS = ("check", "task", "dataset", "passed", "severity", "message", "at", "expected", "actual", "sample")
 
@@ -20,7 +20,7 @@ class WatchMemory:
         return {name: write.at for name, write in found.items() if write.mode != "read"}
 
     def usual_duration(self, pipeline: str) -> int | None:
-        runs = [run for run in self.state.runs.values() if run.pipeline == pipeline][-LAST_RUNS:]
+        runs = [run for run in self.state.runs.values() if run.pipeline == pipeline][-USUAL_OF:]
         took = [
             run.finished_at - run.started_at
             for run in reversed(runs)

@@ -208,6 +208,9 @@ class SmallSql:
 _SETTINGS: Bulk = insert("settings", "name:t value:t", "ON CONFLICT (name) DO UPDATE SET value = excluded.value")
 
 
+_LAST = "\U0010ffff"  # sorts behind every character of a name
+
+
 def read_runs(session: Session, uids: Sequence[str]) -> Mapping[str, Run]:
     """Read runs by uid with their causing events."""
     wanted = sorted(set(uids))
@@ -223,7 +226,9 @@ def read_runs(session: Session, uids: Sequence[str]) -> Mapping[str, Run]:
 
 def read_settings(session: Session, prefix: str) -> Mapping[str, str]:
     """Read settings whose name starts with the prefix."""
-    rows = session.select("SELECT name, value FROM settings WHERE name >= ? ORDER BY name", prefix)
+    rows = session.select(
+        "SELECT name, value FROM settings WHERE name >= ? AND name < ? ORDER BY name", prefix, prefix + _LAST
+    )
     return {name: value for name, value in rows if name.startswith(prefix)}
 
 

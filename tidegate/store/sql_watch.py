@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from tidegate.store.session import Session, json_rows
-from tidegate.store.watch_port import LAST_RUNS, USUAL, DatasetName, Row, RunOf
+from tidegate.store.watch_port import LAST_RUNS, USUAL, USUAL_OF, DatasetName, Row, RunOf
 
 _CHECK = "run, name, task, dataset, passed, severity, message, at, expected, actual, sample"
 _LABELS = ("run", "check", "task", "dataset", "passed", "severity", "message", "at", "expected", "actual", "sample")
@@ -32,7 +32,7 @@ class WatchSql:
             " WHERE state = 'succeeded' AND started_at IS NOT NULL AND finished_at IS NOT NULL"
             " ORDER BY seq DESC LIMIT ?",
             pipeline,
-            LAST_RUNS,
+            USUAL_OF,
             USUAL,
         )
         return int(median(end - start for start, end in rows)) if rows else None

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 Row = dict[str, Any]
 DatasetName = tuple[str, str]  # OpenLineage namespace and name
 LAST_RUNS = 1_000  # of a pipeline, among which runs of a time are looked for
-USUAL = 20  # successes whose median is what a run usually takes
+USUAL = 20  # successes whose median is what a run usually takes, of so many runs:
+USUAL_OF = 200
 
 
 class RunOf(NamedTuple):

@@ -114,3 +114,28 @@ def test_only_named_columns_are_redacted() -> None:
 
     assert finding.message == "email: 1 of 2 values are not like `.+@.+` as a whole"
     assert list(finding.verdict.sample) == [{"email": "***", "id": 2}]
+
+
+def loud(frame: pl.DataFrame, how: str) -> object:
+    """Tell of a value in one of the ways in which functions can."""
+    said = f"found {frame['email'][0]}"
+    if how == "raise":
+        raise ValueError(said)
+    if how == "assert":
+        raise AssertionError(said)
+    return said if how == "words" else (False, said)
+
+
+@pytest.mark.parametrize("how", ["raise", "assert", "words", "pair"])
+def test_what_a_function_says_is_redacted_as_well(how: str) -> None:
+    """Words of one's own function may hold values: with `redact` only the verdict is told, without it the words."""
+    options = {"function": "tests.pipelines.checks.test_faults:loud", "args": {"how": how}}
+    frame = pl.DataFrame({"email": ["a@b.c"]})
+    around = Around(now=0, resolve=lambda _: loud)
+    specs = [CheckSpec("custom", options, redact=True), CheckSpec("custom", options)]
+    hidden, shown = evaluate(frame, specs, around)
+
+    assert not hidden.passed
+    assert not shown.passed
+    assert "a@b.c" not in f"{hidden.message}{hidden.verdict.actual}"
+    assert "a@b.c" in shown.message

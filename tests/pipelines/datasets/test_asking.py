@@ -157,6 +157,7 @@ def test_postgresql_is_reached_by_the_connection_or_the_uri() -> None:
     assert found == "host=db.example port=5433 user=you dbname=other password='p w'"
 
 
+@pytest.mark.campaign  # the emulator takes seconds to load
 @pytest.mark.filterwarnings("ignore:Arrow output on a DB-API result:UserWarning")  # of the emulator
 def test_snowflake_is_asked_through_its_driver(tmp_path: Path) -> None:
     """A table is found in the database and schema of the URI, asked for its freshness, and judged."""
