@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = ("webhook", "latency", "runs", "triggers", "memory", "listing", "kafka")
+NAMES = ("webhook", "latency", "runs", "triggers", "memory", "listing", "kafka", "dag", "handover")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,10 +14,12 @@ from config.alerts_section import read_alerts
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
 from config.datasets_section import check_references, read_datasets
+from config.function_tasks import check_functions
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
 from config.model import Dispatch, Limits, Retention, ServiceConfig
 from config.pipelines_section import LoadPipelines, parameter_names, read_pipelines
+from config.pools_section import read_pools
 from config.problems import ConfigProblems, Mark, Report, known_names
 from config.reading import Reading, place_of
 from config.sensors_section import emitted_types, read_sensors
@@ -30,7 +32,10 @@ from config.service_section import (
 )
 from config.triggers_section import canonical, digest, read_triggers
 from config.yaml import MAX_BYTES, Scalar, Table, read_yaml
+from pipelines.errors import DefinitionError
 from pipelines.kind import EngineKind
+from pipelines.pipeline import PipelineDef
+from pipelines.signatures import read_signatures
 from sensors.kind import SensorKind
 
 SECTIONS: Final = (
@@ -42,6 +47,7 @@ SECTIONS: Final = (
     "sensors",
     "triggers",
     "datasets",
+    "pools",
     "pipelines",
 )
 
@@ -84,16 +90,32 @@ def load_config(
     service = read_service(reading)
     reading.base = (reading.base / service.base).resolve()
     plugins = tuple((reading.base / plugin).resolve() for plugin in service.plugins)
+    really = load is None
     if load is None:
         from pipelines.loading import load_pipelines
 
         load = load_pipelines
     sensor_kinds = by_name(sensor_registry(reading, plugins) if sensors is None else sensors)
     engine_kinds = by_name(engine_registry(reading, plugins) if engines is None else engines)
-    loaded = _sections(reading, service, sensor_kinds, engine_kinds, load)
+    imported: set[Path] = set()
+    loaded = _sections(reading, service, sensor_kinds, engine_kinds, _noting(load, imported))
+    if really:
+        check_functions(reading, loaded["pipelines"], read_signatures)
     report.raise_if_any(names)
     read = {path.resolve() for path in (*paths, *overlays)} | {path.resolve() for path in reading.read} | set(plugins)
+    read |= imported
     return ServiceConfig(base=reading.base, plugins=plugins, files=tuple(sorted(read)), **loaded)
+
+
+def _noting(load: LoadPipelines, imported: set[Path]) -> LoadPipelines:
+    """Return `load`, which notes in `imported` the files that pipelines came from: a change of them is a reload."""
+
+    def noting(references: Sequence[str], base: Path) -> Mapping[str, PipelineDef | DefinitionError]:
+        found = load(references, base)
+        imported.update(getattr(found, "files", ()))
+        return found
+
+    return noting
 
 
 def _sections(
@@ -107,8 +129,9 @@ def _sections(
     _check_sections(reading)
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
-    pipelines = read_pipelines(reading, engines, load)
     datasets = read_datasets(reading, connections)
+    pools = read_pools(reading)
+    pipelines = read_pipelines(reading, engines, load, pools)
     check_references(reading, pipelines)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
@@ -131,6 +154,7 @@ def _sections(
         "connections": connections,
         "datasets": datasets,
         "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
+        "pools": {name: pool.limit for name, pool in pools.items()},
         "pipelines": pipelines,
         "triggers": read_triggers(reading, types, parameter_names(reading, pipelines)),
     }

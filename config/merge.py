@@ -10,7 +10,7 @@ from typing import Final
 from config.problems import Path, Report
 from config.yaml import Entry, Node, Scalar, Table
 
-NAMED: Final = ("connections", "sensors", "triggers", "datasets", "pipelines", "alerts")
+NAMED: Final = ("connections", "sensors", "triggers", "datasets", "pipelines", "alerts", "pools")
 
 
 def merge_layer(tables: Sequence[Table], report: Report) -> Table:

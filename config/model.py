@@ -115,6 +115,7 @@ class ServiceConfig:
     datasets: Mapping[str, DatasetDef] = field(default_factory=dict)
     connections: Mapping[str, Any] = field(default_factory=dict)
     alerts: Mapping[str, AlertRoute] = field(default_factory=dict)
+    pools: Mapping[str, int] = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()  # what was read, watched for reload
     retention: Retention = field(default_factory=Retention)

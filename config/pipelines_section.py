@@ -8,27 +8,31 @@ merged into tasks that stand in YAML; a pipeline in Python says everything itsel
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from config.merge import with_defaults
+from config.pools_section import PoolOptions, in_pools
 from config.problems import Path, known_names, steps
 from config.reading import Reading, descend, shown
 from config.sensors_section import check_name, sentence
 from config.service_section import Options, not_available, refuse_secrets
+from config.task_conditions import UPSTREAM_SCHEMA, all_or_some, check_conditions, needs_of, upstream_rule
 from config.typewalk import keys_of, secret_paths
 from config.yaml import Items, Node, Scalar, Table
+from pipelines.conditions import CONDITION_SCOPE, SLICE_SCOPE
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.kind import EngineKind
 from pipelines.pipeline import Param, PipelineDef
+from pipelines.placing import check_place, placed
 from pipelines.references import BadReference, whole_reference
 from pipelines.task import Retries, TaskDef
 from sensors.units import Duration
 from triggers.errors import RuleError
 
-TASK_SCOPE: Final = ("params", "partition", "run", "events", "tasks")
-LATER: Final = frozenset({"checks", "partitions", "for_each", "each", "pool"})
+LATER: Final = frozenset({"checks", "for_each", "each"})
 LoadPipelines = Callable[[Sequence[str], FilePath], Mapping[str, PipelineDef | DefinitionError]]
 
 
@@ -46,6 +50,13 @@ def _by_name(value: Any) -> Any:
     return {name: name for name in listed} if isinstance(listed, list | tuple) else listed
 
 
+def _place(value: str) -> str:
+    try:
+        return check_place(value)
+    except DefinitionError as error:
+        raise ValueError(f"{error}; {error.hint}") from error
+
+
 class RetriesOptions(Options):
     """How often and how patiently a failed attempt is repeated; `retries: 3` is short for `{attempts: 3}`."""
 
@@ -61,10 +72,34 @@ class TaskOptions(Options):
 
     engine: str = Field(description="the name of an engine")
     needs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
-    upstream: Literal["all_success", "all_done", "any_success"] = "all_success"
+    upstream: Annotated[str, BeforeValidator(upstream_rule), WithJsonSchema(UPSTREAM_SCHEMA)] = Field(
+        default="all_success",
+        description="when it starts: `all_success`, `all_done`, `any_success`, or `2_of` (also `{at_least: 2}`)",
+    )
     on_failure: Literal["stop", "continue"] = "stop"
+    when: str | None = Field(default=None, description="a CEL expression; the task is skipped where it is false")
+    partitions: str | list[Any] | dict[str, Any] | None = Field(
+        default=None, description="what it fans out over: a list or map, or a CEL expression that gives one"
+    )
+    per: str | None = Field(
+        default=None, description="a need that fans out: one slice per slice of it, started when that one succeeded"
+    )
+    require: Annotated[int | float | None, BeforeValidator(all_or_some)] = Field(
+        default=None, description="how many partitions must succeed: `all`, a number, or a share such as `0.9`"
+    )
+    max_parallel: int | None = Field(default=None, ge=1, le=10_000, description="how many partitions run at once")
+    pool: str | None = Field(default=None, description="the name of a pool, which bounds it together with others")
     retries: Annotated[RetriesOptions, BeforeValidator(_retries)] = RetriesOptions()
+    retry_on: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
+        default=(), description="only these failures are repeated: kinds, exceptions, `exit:75`, `http:503`"
+    )
+    never_retry_on: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
+        default=(), description="these failures are never repeated"
+    )
     timeout: Annotated[Duration, Field(gt=0)] = 86_400.0
+    timeout_all: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None, description="the time of all attempts and the waits between them together"
+    )
     outputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
     inputs: Annotated[
         Mapping[str, str], BeforeValidator(_by_name, json_schema_input_type=Mapping[str, str] | list[str] | str)
@@ -95,15 +130,25 @@ class PipelineOptions(Options):
     params: Mapping[str, ParamOptions] | None = None
     concurrency: int | None = Field(default=None, ge=1, le=100_000)
     max_tasks: int | None = Field(default=None, ge=1, le=10_000)
+    timeout: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None, description="from a run's start to its end; a run that takes longer fails"
+    )
     deadlines: DeadlineOptions = DeadlineOptions()
     tags: tuple[str, ...] = ()
+    on: Annotated[str, AfterValidator(_place)] | None = None
 
 
 TASK_KEYS: Final = frozenset(keys_of(TaskOptions))
 PIPELINE_KEYS: Final = frozenset(keys_of(PipelineOptions)) | {"python", "tasks"}
+SINGLE_KEYS: Final = PIPELINE_KEYS - {"tags", "timeout"}  # of a one-task pipeline, what is not its task's
 
 
-def read_pipelines(reading: Reading, engines: Mapping[str, EngineKind], load: LoadPipelines) -> dict[str, PipelineDef]:
+def read_pipelines(
+    reading: Reading,
+    engines: Mapping[str, EngineKind],
+    load: LoadPipelines,
+    pools: Mapping[str, PoolOptions] = MappingProxyType({}),
+) -> dict[str, PipelineDef]:
     """Return the pipelines that can be used; whatever is wrong is reported. All references to Python load at once."""
     found: dict[str, PipelineDef] = {}
     python = _python(reading, load)
@@ -122,6 +167,7 @@ def read_pipelines(reading: Reading, engines: Mapping[str, EngineKind], load: Lo
         before = len(reading.report)
         pipeline = _pipeline(reading, path, node, defaults if isinstance(defaults, Table) else None, engines, python)
         if pipeline is not None:
+            pipeline = in_pools(reading, path, pipeline, pools)
             _check_definition(reading, path, pipeline)
             if len(reading.report) == before:
                 found[name] = pipeline
@@ -154,14 +200,14 @@ def _pipeline(
     chosen = {
         key: entry
         for key, entry in node.entries.items()
-        if key not in {"python", "tasks"} and not (single and key not in PIPELINE_KEYS - {"tags"})
+        if key not in {"python", "tasks"} and not (single and key not in SINGLE_KEYS)
     }
     options = reading.validate(PipelineOptions, path, Table(node.mark, chosen))
     if forms[0] == "python":
         loaded = python.get(str(path[-1]))
         return _adjusted(reading, path, options, loaded) if options is not None and loaded is not None else None
     if single:
-        own = {k: e for k, e in node.entries.items() if k not in PIPELINE_KEYS - {"tags"}}
+        own = {k: e for k, e in node.entries.items() if k not in SINGLE_KEYS}
         tasks = [_task(reading, path, str(path[-1]), Table(node.mark, own), defaults, engines)]
     else:
         tasks = [
@@ -202,7 +248,7 @@ def _adjusted(reading: Reading, path: Path, options: PipelineOptions, pipeline: 
     changes: dict[str, Any] = {}
     if options.params is not None:
         changes["params"] = {name: _param(reading, path, name, param) for name, param in options.params.items()}
-    for name in ("concurrency", "max_tasks"):
+    for name in ("concurrency", "max_tasks", "timeout"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
     for name in ("start_within", "finish_by"):
@@ -210,6 +256,8 @@ def _adjusted(reading: Reading, path: Path, options: PipelineOptions, pipeline: 
             changes[name] = getattr(options.deadlines, name)
     if options.tags:
         changes["tags"] = options.tags
+    if options.on is not None:
+        changes["tasks"] = tuple(placed(task, options.on) for task in pipeline.tasks)
     return replace(pipeline, **changes)
 
 
@@ -251,14 +299,17 @@ def _task(
     if defaults is not None:
         common = with_defaults(common, defaults, sorted(TASK_KEYS - {"engine", "needs"}))
     options = reading.validate(TaskOptions, path, common) if entry is not None else None
-    specific = _engine_options(reading, path, Table(node.mark, rest), engine)
+    if options is not None:
+        check_conditions(reading, path, options.when, options.partitions)
+    scope = SLICE_SCOPE if "partitions" in node.entries or "per" in node.entries else CONDITION_SCOPE
+    specific = _engine_options(reading, path, Table(node.mark, rest), engine, scope)
     if options is None or len(reading.report) > before:
         return None
     return TaskDef(
         name=name,
         engine=options.engine,
         options=specific,
-        needs=options.needs,
+        needs=needs_of(options.needs, options.per),
         upstream=options.upstream,
         on_failure=options.on_failure,
         retries=Retries(**options.retries.model_dump()),
@@ -266,10 +317,21 @@ def _task(
         outputs=options.outputs,
         inputs=options.inputs,
         tags=options.tags,
+        when=options.when,
+        partitions=options.partitions,
+        per=options.per,
+        require=options.require,
+        max_parallel=options.max_parallel,
+        pools=() if options.pool is None else (options.pool,),
+        retry_on=options.retry_on,
+        never_retry_on=options.never_retry_on,
+        timeout_all=options.timeout_all,
     )
 
 
-def _engine_options(reading: Reading, path: Path, node: Table, engine: EngineKind | None) -> dict[str, Any]:
+def _engine_options(
+    reading: Reading, path: Path, node: Table, engine: EngineKind | None, scope: Sequence[str]
+) -> dict[str, Any]:
     """Return a task's engine options as written; whole references of secret fields become `${…}` ones."""
     written: dict[str, Any] = _as_written(node)
     if engine is None:
@@ -282,7 +344,7 @@ def _engine_options(reading: Reading, path: Path, node: Table, engine: EngineKin
         found, leaf = descend(node, place)
         if found == len(place) and isinstance(leaf, Scalar):
             _embrace(written, place, leaf.text)
-    _check_templates(reading, node, path)
+    _check_templates(reading, node, path, scope)
     return written
 
 
@@ -305,19 +367,19 @@ def _embrace(data: Any, place: Path, text: str) -> None:
         data[place[-1]] = f"${{{text}}}"
 
 
-def _check_templates(reading: Reading, node: Node, path: Path) -> None:
+def _check_templates(reading: Reading, node: Node, path: Path, scope: Sequence[str]) -> None:
     """Compile every text that holds `${{ … }}`, to find what is wrong with it now."""
     if isinstance(node, Table):
         for key, entry in node.entries.items():
-            _check_templates(reading, entry.node, (*path, key))
+            _check_templates(reading, entry.node, (*path, key), scope)
     elif isinstance(node, Items):
         for index, item in enumerate(node.items):
-            _check_templates(reading, item, (*path, index))
+            _check_templates(reading, item, (*path, index), scope)
     elif isinstance(node.value, str) and "${{" in node.value:
         from triggers.template import compile_template
 
         try:
-            compile_template(node.value, scope=TASK_SCOPE)
+            compile_template(node.value, scope=scope)
         except RuleError as error:
             reading.problem(path, sentence(error), error.hint)
 

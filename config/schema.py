@@ -15,6 +15,7 @@ from config.datasets_section import DatasetOptions
 from config.kinds import Kinds, by_name
 from config.patterns import RunOptions, SourceOptions
 from config.pipelines_section import PipelineOptions, TaskOptions
+from config.pools_section import PoolOptions
 from config.service_section import (
     NAME,
     ConnectionOptions,
@@ -45,6 +46,7 @@ def json_schema(sensors: Kinds[SensorKind], engines: Kinds[EngineKind]) -> dict[
         RunOptions,
         TaskOptions,
         PipelineOptions,
+        PoolOptions,
     ]
     for model in sections:
         _define(definitions, model.__name__, model)
@@ -81,6 +83,7 @@ def json_schema(sensors: Kinds[SensorKind], engines: Kinds[EngineKind]) -> dict[
             "sensors": _named("sensor"),
             "triggers": _named("TriggerOptions"),
             "datasets": _named("DatasetOptions"),
+            "pools": _pools(),
             "pipelines": _named("pipeline"),
         },
         "patternProperties": {"^x-": {}},
@@ -167,6 +170,11 @@ def _one_or_many(schema: dict[str, Any], key: str, *models: str) -> None:
         "anyOf": [*arms, {"type": "array", "items": inside, "minItems": 1}],
         "description": text,
     }
+
+
+def _pools() -> dict[str, Any]:
+    size = {"type": "integer", "minimum": 1}
+    return {**_named("PoolOptions"), "patternProperties": {NAME: {"anyOf": [size, _ref("PoolOptions")]}, "^x-": {}}}
 
 
 def _partial(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,8 @@ WORDS |= {
     "verify.hmac.prefix": "what stands before the signature in the header, such as `sha256=`",
     "verify.hmac.timestamp_header": "the header with unix seconds, where the sender signs one",
     "verify.hmac.template": "what is signed when there is a timestamp",
+    "pipelines.NAME.on": "where its Python tasks run that do not say so themselves: `python` (here), `dask`, "
+    "`dask:CONNECTION`, or a scheduler's `tcp://host:8786`",
     "engines.python.function": "`module:name`, or `file.py:name`",
     "engines.python.args": "arguments of its own, by name",
     "engines.python.sys_path": "folders to import from, besides the base folder",
@@ -191,6 +193,23 @@ WORDS |= {
     "engines.python.memory": "the most that the task and what it starts may use; over it they are killed, "
     "with an error that names both figures",
     "engines.python.events": "what the context's `events` are; write `${{ events }}`",
+    "engines.python.in_loop": "call an `async def` in the service's own loop, for tasks that only wait; "
+    "it must not block, and what it prints goes to the service's output",
+    "engines.dask.scheduler": "the scheduler's address, `tcp://host:8786`; else `connection`",
+    "engines.dask.connection": "an entry of `connections` of kind `dask` (`scheduler`, `spool`, `base`, `tls_ca`, "
+    "`tls_cert`, `tls_key`); empty: the entry `dask`, else the environment's DASK_SCHEDULER_ADDRESS",
+    "engines.dask.base": "the folder on the workers that modules are imported from; empty: the same as here",
+    "engines.dask.spool": "a folder that service and workers share, for values over 256 KiB; without one they are sent "
+    "along, up to 64 MiB",
+    "engines.dask.resources": "what a worker must have free, in Dask's words: `{GPU: 1}`",
+    "engines.dask.function": "as of `python`",
+    "engines.dask.args": "as of `python`",
+    "engines.dask.sys_path": "as of `python`, on the workers",
+    "engines.dask.output": "as of `python`; written by the worker",
+    "engines.dask.mode": "as of `python`",
+    "engines.dask.checks": "as of `python`",
+    "engines.dask.memory": "as of `python`",
+    "engines.dask.events": "as of `python`",
     "engines.command.argv": "program and arguments, a list; never a shell line",
     "engines.command.cwd": "where it runs, relative to the base folder",
     "engines.command.env": "variables for it; null takes one away",

@@ -25,6 +25,7 @@ from pipelines.checks.spec import CheckSpec, Severity
 from pipelines.context import Context
 from pipelines.datasets.definition import Mode
 from pipelines.errors import DefinitionError
+from pipelines.placing import check_place
 from pipelines.task import Retries
 
 __all__ = [
@@ -47,6 +48,23 @@ R = TypeVar("R")
 
 Needs = Sequence["str | Task[..., Any]"]
 Inputs = Sequence[str] | Mapping[str, str]
+Partitions = Any  # a list, a map, CEL, or the task whose output it is
+Failures = str | Sequence[str | type[BaseException]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskShape:
+    """What `@task` was told of when, how often and how much at once; see `pipelines.task.TaskDef`."""
+
+    when: str | None = None
+    partitions: Any = None
+    per: "str | Task[..., Any] | None" = None
+    require: int | float | None = None
+    max_parallel: int | None = None
+    pool: str | None = None
+    retry_on: tuple[str, ...] = ()
+    never_retry_on: tuple[str, ...] = ()
+    timeout_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +82,11 @@ class TaskSettings:
     upstream: str = "all_success"
     on_failure: str = "stop"
     tags: tuple[str, ...] = ()
+    on: str = ""
+    memory: str | int | None = None
+    in_loop: bool = False
+    events: bool | None = None
+    shape: TaskShape = field(default_factory=TaskShape)
 
 
 class Task(Generic[P, R]):
@@ -97,6 +120,8 @@ class Pipeline:
     start_within: float | None = None
     finish_by: str | None = None
     tags: tuple[str, ...] = ()
+    on: str = ""
+    timeout: float | None = None
 
 
 @overload
@@ -117,10 +142,23 @@ def task(
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
-def task(  # noqa: PLR0913 - one keyword for each setting of a task
+def task(  # noqa: PLR0913 - one place for all that can be said of a task
     function: Callable[..., Any] | None = None,
     /,
     *,
@@ -135,6 +173,19 @@ def task(  # noqa: PLR0913 - one keyword for each setting of a task
     upstream: str = "all_success",
     on_failure: str = "stop",
     tags: Sequence[str] = (),
+    on: str = "",
+    memory: str | int | None = None,
+    in_loop: bool = False,
+    events: bool | None = None,
+    when: str | None = None,
+    partitions: Partitions = None,
+    per: "str | Task[..., Any] | None" = None,
+    require: float | None = None,
+    max_parallel: int | None = None,
+    pool: str | None = None,
+    retry_on: Failures = (),
+    never_retry_on: Failures = (),
+    timeout_all: str | float | None = None,
 ) -> Any:
     """Make a function a task; use bare (`@task`) or with settings.
 
@@ -143,8 +194,21 @@ def task(  # noqa: PLR0913 - one keyword for each setting of a task
     written to, after its `checks` passed; `mode` says what becomes of what is there (`replace`, `append`, `merge`,
     `soft_delete`) and `key` by which columns rows are known again, where that differs from the dataset's entry.
     `inputs` are datasets to read: names, or a map of parameters to them; each parameter gets a table. `needs` adds
-    tasks that must come first without handing anything over. `upstream` is `all_success`, `all_done` or `any_success`;
-    `on_failure="continue"` lets the run go on, and succeed, without this task. Raises DefinitionError.
+    tasks that must come first without handing anything over. `upstream` is `all_success`, `all_done`, `any_success` or
+    `2_of`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+
+    `when` is CEL over `params, partition, run, events, tasks`: where it is false, the task is skipped. `partitions`
+    fans the task out, one call per element: a list, a map of names to elements, CEL that gives one, or the task whose
+    output it is; the function's parameters `item` and `partition` are the element and its name. `per` names a task
+    that fans out instead: one call per slice of it, with that slice's output. `require` is how many slices must
+    succeed (all; a number; a share below 1), `max_parallel` how many run at once; `pool` bounds it beside other tasks.
+    `retry_on` and `never_retry_on` narrow retries down to error kinds, exceptions (or their names), `exit:75`,
+    `http:503`. `timeout_all` bounds all attempts and the waits between them.
+
+    `on` is where it runs: here (empty), `"dask"`, `"dask:CONNECTION"`, or a scheduler's address. `memory` is the most
+    that it may use (`"2GiB"`, or bytes). `in_loop` calls an `async def` in the service's own loop, for tasks that
+    only wait. `events` says whether the context brings the causing events (None: when the function says `.events`).
+    Raises DefinitionError for settings that cannot be.
     """
     for check in checks:
         if not isinstance(check, CheckSpec):
@@ -161,9 +225,32 @@ def task(  # noqa: PLR0913 - one keyword for each setting of a task
         upstream=upstream,
         on_failure=on_failure,
         tags=tuple(tags),
+        on=check_place(on),
+        memory=memory if memory is None else _size(memory),
+        in_loop=in_loop,
+        events=events,
+        shape=TaskShape(
+            when=when,
+            partitions=partitions,
+            per=per,
+            require=require,
+            max_parallel=max_parallel,
+            pool=pool,
+            retry_on=_failures(retry_on),
+            never_retry_on=_failures(never_retry_on),
+            timeout_all=None if timeout_all is None else _seconds(timeout_all),
+        ),
     )
+    if in_loop and (on or memory is not None):
+        raise DefinitionError(
+            "in_loop goes with neither `on` nor `memory`", hint="the service's loop is one place, and its memory one"
+        )
 
     def decorate(decorated: Callable[..., Any]) -> Task[..., Any]:
+        if in_loop and not inspect.iscoroutinefunction(decorated):
+            raise DefinitionError(
+                f"in_loop is for `async def`, and {decorated!r} is none", hint="leave it out: then it may block"
+            )
         if not inspect.isfunction(decorated):
             raise DefinitionError(
                 f"@task decorates functions, not {decorated!r}", hint="define it with def or async def"
@@ -182,10 +269,14 @@ def pipeline(
     start_within: str | float | None = None,
     finish_by: str | None = None,
     tags: Sequence[str] = (),
+    on: str = "",
+    timeout: str | float | None = None,
 ) -> Pipeline:
     """Name a pipeline by the tasks it ends in (or all of them); what they depend on belongs to it by itself.
 
-    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run. Raises DefinitionError.
+    `concurrency` bounds its runs under way, `max_tasks` its tasks at once within one run, `timeout` the time from a
+    run's start to its end. `on` is where its tasks run that do not say so themselves: `"dask"`, `"dask:CONNECTION"` or
+    a scheduler's address. Raises DefinitionError.
     """
     for one in tasks:
         if not isinstance(one, Task):
@@ -198,6 +289,8 @@ def pipeline(
         start_within=None if start_within is None else _seconds(start_within),
         finish_by=finish_by,
         tags=tuple(tags),
+        on=check_place(on),
+        timeout=None if timeout is None else _seconds(timeout),
     )
 
 
@@ -278,6 +371,11 @@ def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:
     return Retries(attempts=value)
 
 
+def _failures(value: Failures) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    return tuple(word if isinstance(word, str) else word.__name__ for word in words)
+
+
 def _seconds(value: str | float) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
@@ -289,3 +387,14 @@ def _seconds(value: str | float) -> float:
         raise DefinitionError(
             f"{value!r} is no duration: {error}", hint='write "30s", "10m", "2h", or seconds'
         ) from error
+
+
+def _size(value: str | int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    from sensors.units import parse_size  # as above
+
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise DefinitionError(f"{value!r} is no size: {error}", hint='write "500MiB", "2GiB", or bytes') from error

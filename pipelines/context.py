@@ -25,9 +25,8 @@ class Context:
     """One attempt of one task.
 
     `run` is the run's uid, `key` its idempotency key. `partition` is the task run's own, else the run's, else empty.
-    `params` are the run's parameters, `event_uids` its causing events; `events` are these as expressions see them (only
-    where the task asks for them: a `@task` with a context does). `headers` carry the W3C trace context, `environ` the
-    same as variables. `deadline` is when the attempt is killed (UTC; None: never). `base` is the folder from which
+    `params` are the run's parameters, `event_uids` its causing events. `headers` carry the W3C trace context, `environ`
+    the same as variables. `deadline` is when the attempt is killed (UTC; None: never). `base` is the folder from which
     relative paths of the configuration start.
     """
 
@@ -40,7 +39,7 @@ class Context:
     partition: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     event_uids: Sequence[str] = ()
-    events: Sequence[Any] = ()
+    given_events: Sequence[Any] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: datetime | None = None
@@ -49,6 +48,19 @@ class Context:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     asked_to_stop: Callable[[], bool] = _never
     folder: Path = Path("scratch")
+
+    @property
+    def events(self) -> Sequence[Any]:
+        """Return the causing events as expressions see them, in order, at most 5,000.
+
+        They are there when the function itself says `.events`, or its task says `events=True`; RuntimeError otherwise.
+        """
+        if self.given_events is None and self.event_uids:
+            raise RuntimeError(
+                f"the events of run {self.run} were not asked for; decorate the function with @task(events=True), or "
+                'write `events: "${{ events }}"` beside `function:`'
+            )
+        return self.given_events or ()
 
     @property
     def cancelled(self) -> bool:

@@ -14,14 +14,17 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.authoring import Pipeline, Task
+from pipelines.context import Context
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.graph import check_definition, nearest, ordered
 from pipelines.params import coerce
 from pipelines.pipeline import Param, PipelineDef
+from pipelines.placing import placed
 from pipelines.task import TaskDef
 
 ENGINE = "python"
 CONTEXT = "context"
+SLICE = ("item", "partition")  # parameters of a task that fans out: the element and its name
 
 AnyTask = Task[..., Any]
 
@@ -55,13 +58,16 @@ def describe(target: "AnyTask | Pipeline", *, name: str = "", sys_path: Sequence
         _add_params(params, one, tasks)
     definition = PipelineDef(
         name=name or made.name,
-        tasks=tuple(_task_def(one, needs[one.name], sys_path) for one in tasks.values()),
+        tasks=tuple(
+            placed(_task_def(one, needs[one.name], sys_path), one.settings.on or made.on) for one in tasks.values()
+        ),
         params=params,
         concurrency=made.concurrency,
         max_tasks=made.max_tasks,
         start_within=made.start_within,
         finish_by=made.finish_by,
         tags=made.tags,
+        timeout=made.timeout,
     )
     problems = check_definition(definition)
     if problems:
@@ -104,7 +110,9 @@ def _check_place(one: AnyTask) -> None:
 
 def _explicit_needs(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[AnyTask]:
     found = []
-    for need in one.settings.needs:
+    shape = one.settings.shape
+    more = [need for need in (shape.per, shape.partitions if isinstance(shape.partitions, Task) else None) if need]
+    for need in (*one.settings.needs, *more):
         if isinstance(need, Task):
             found.append(need)
             continue
@@ -122,7 +130,7 @@ def _needed_by_parameters(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[A
     found = []
     for name in _asked(one):
         beside = listed.get(name) or one.function.__globals__.get(name)
-        if name != CONTEXT and isinstance(beside, Task):
+        if not is_context(one, name) and isinstance(beside, Task):
             found.append(beside)
     return found
 
@@ -157,7 +165,7 @@ def _asked(one: AnyTask) -> Mapping[str, inspect.Parameter]:
 def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyTask]) -> None:
     """Add what a task wants to know of its run; two tasks that want the same must mean the same."""
     for name, parameter in _asked(one).items():
-        if name == CONTEXT or name in tasks:
+        if name in tasks or is_context(one, name) or (name in SLICE and _fans_out(one)):
             continue
         found = _param(one, name, parameter)
         known = params.get(name)
@@ -178,6 +186,10 @@ def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyT
             required=known.required or found.required,
             default=None if known.required or found.required else known.default,
         )
+
+
+def _fans_out(one: AnyTask) -> bool:
+    return one.settings.shape.partitions is not None or one.settings.shape.per is not None
 
 
 def _param(one: AnyTask, name: str, parameter: inspect.Parameter) -> Param:
@@ -228,8 +240,36 @@ def _type_name(one: AnyTask, name: str, annotation: Any) -> tuple[str, bool]:
     return found, False
 
 
+def is_context(one: AnyTask, name: str) -> bool:
+    """Say whether a parameter is the context: by its annotation, or by its name."""
+    annotation = _parameters(one)[name].annotation
+    if isinstance(annotation, str):
+        annotation = one.function.__globals__.get(annotation.rpartition(".")[2], annotation)
+    return name == CONTEXT or annotation is Context
+
+
+def _wants_events(one: AnyTask) -> bool:
+    """Say whether the causing events are to be at hand: the author said so, or the function says `.events`."""
+    if one.settings.events is not None:
+        return one.settings.events
+    return any(is_context(one, name) for name in _parameters(one)) and _names(one.function.__code__, "events")
+
+
+def _names(code: types.CodeType, name: str) -> bool:
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return name in code.co_names or any(_names(part, name) for part in inner)
+
+
 def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> TaskDef:
     settings = one.settings
+    more: dict[str, Any] = {}
+    if settings.memory is not None:
+        more["memory"] = settings.memory
+    if settings.in_loop:
+        more["in_loop"] = True
+    if _wants_events(one):
+        more["events"] = "${{ events }}"
+    shape, cut = settings.shape, settings.shape.partitions
     return TaskDef(
         name=one.name,
         engine=ENGINE,
@@ -240,6 +280,7 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
             **({"key": list(settings.key)} if settings.key else {}),
             "checks": [asdict(check) for check in settings.checks],
             "sys_path": list(sys_path),
+            **more,
         },
         needs=needs,
         upstream=settings.upstream,
@@ -249,4 +290,13 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         outputs=(settings.output,) if settings.output else (),
         inputs=settings.inputs,
         tags=settings.tags,
+        when=shape.when,
+        partitions=f"tasks.{cut.name}.output" if isinstance(cut, Task) else cut,
+        per=shape.per.name if isinstance(shape.per, Task) else shape.per,
+        require=shape.require,
+        max_parallel=shape.max_parallel,
+        pools=() if shape.pool is None else (shape.pool,),
+        retry_on=shape.retry_on,
+        never_retry_on=shape.never_retry_on,
+        timeout_all=shape.timeout_all,
     )

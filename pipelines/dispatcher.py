@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pipelines.driver import Driver
 from pipelines.hands import DispatchSettings, Doors, Hands, ReadyDefinition, make_ready
 from pipelines.logbook import LogBook
+from pipelines.pools import Pools
 from pipelines.ports import Claimed, Engine, Observer, RunStore
 from sensors.clock import Clock
 from sensors.ports import Unavailable
@@ -50,13 +51,15 @@ class Dispatcher:
         self._store = store
         self._clock = clock
         self._settings = settings or DispatchSettings()
+        doors = doors or Doors()
         self._hands = Hands(
             store=store,
             engines=engines,
             observer=observer,
             clock=clock,
-            doors=doors or Doors(),
+            doors=doors,
             logs=LogBook(store, clock),
+            pools=Pools(doors.pools),
         )
         self._active: dict[str, Driver] = {}
         self._going: set[Driver] = set()  # let go or replaced, not ended yet
@@ -160,6 +163,7 @@ class Dispatcher:
             await self._clock.sleep(self._settings.poll)
             self._hint.set()
             self._lapse()
+            self._hands.pools.offer()  # limits may have been raised
 
     async def _keep_claiming(self) -> None:
         while True:

@@ -1,8 +1,9 @@
-"""The driver of one claimed run: carries its attempts out and writes every step, as long as the lease is ours.
+"""The driver of one claimed run: carries its attempts out and has every step written, as long as the lease is ours.
 
-In flows a claim; out flow `RunStep`s, in order, one for each end of an attempt, with the starts that follow from it: a
-run of one task costs one write after its claim. Nothing is acted upon before it is durable. There is one asyncio task
-per attempt under way (or per wait for a retry) and none besides; it carries on with what its attempt made ready.
+In flows a claim; out flow `RunStep`s, in order, each with the ends of attempts that came together and the starts that
+follow from them: a run of one task costs one write after its claim. Nothing is acted upon before it is durable. There
+is one asyncio task per attempt under way, and one each to wait for the next retry, for room in pools, and for the end
+of the run's time.
 
 A driver ends when its run ends, or when it lets the run go: the lease was lost, or the service goes down. Then what
 dies with us is stopped, what survives is left to the next holder, and nothing more is written.
@@ -10,28 +11,28 @@ dies with us is stopped, what survives is left to the next holder, and nothing m
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
+from math import inf
 from typing import Any
 
-from pipelines import executor
 from pipelines.attempt import Attempt, Stop, Stopped
-from pipelines.errors import LeaseLost, ParameterError, TaskFailed
-from pipelines.executor import Advance, AttemptOutcome, Verdict
+from pipelines.board import Board
+from pipelines.contexts import Contexts, time_left
+from pipelines.errors import LeaseLost, TaskFailed
+from pipelines.executor import Advance, Verdict, run_deadline
 from pipelines.hands import Hands, ReadyDefinition
 from pipelines.logbook import AttemptLog
 from pipelines.outcomes import failure, stopped, success
-from pipelines.params import check_params
-from pipelines.ports import Claimed, TaskContext, TaskResult
-from pipelines.run import RunState, RunStep, TaskRun, TaskState
-from pipelines.scope import task_scope, upstream_outputs
+from pipelines.pools import Waiter
+from pipelines.ports import Claimed, TaskResult
+from pipelines.run import Run, RunState, RunStep, TaskRun, TaskState
+from pipelines.stepper import Ended, Stepper
+from pipelines.task import TaskDef
 from sensors.clock import SECOND
-from sensors.ports import Unavailable
 
 logger = logging.getLogger(__name__)
-
-FIRST_WAIT = 0.05  # seconds before a step is tried again that the store could not take
-LONGEST_WAIT = 2.0
 
 
 class Driver:
@@ -41,44 +42,96 @@ class Driver:
         self, hands: Hands, ready: ReadyDefinition, claimed: Claimed, ended: Callable[["Driver"], None]
     ) -> None:
         """`ended` is called once, when nothing of the run is under way here any more."""
-        self.run = claimed.run
         self.concluded = False
         self.let_go = False
         self.lease_until = float("inf")  # Clock.monotonic; the dispatcher moves it with every renewal
         self.waited = False  # it had queued for long before it was claimed
-        self.stalled = False  # a step waits for the store to come back
         self.concurrency = ready.definition.concurrency
         self._hands = hands
         self._ready = ready
         self._taken_over = claimed.taken_over
-        self._tasks = {task.task: task for task in claimed.tasks}
         self._ended = ended
         self._attempts: dict[str, Attempt] = {}
-        self._threads: dict[asyncio.Task[None], bool] = {}  # each with whether it merely waits for a retry
-        self._lock = asyncio.Lock()
-        self._params: Mapping[str, Any] | None = None
-        self._events: Sequence[Any] | None = None
+        self._threads: dict[asyncio.Task[None], bool] = {}  # each with whether it merely waits
         self._quiet = False
+        self._waiter = Waiter()
+        self._rooms: dict[str, Sequence[str]] = {}  # the pools in which task runs under way have room
+        self._waits_for_room = False
+        self._alarm: tuple[int, asyncio.Task[None]] | None = None  # when the next retry is due, and who waits for it
+        board = Board(ready.shape, claimed.run, claimed.tasks, hands.doors.mint_span, self._take_room)
+        self._contexts = Contexts(hands, ready, lambda: self._stepper.board.tasks)
+        self._stepper = Stepper(hands, board, self._contexts.decide, self._may_start, self._applied)
+
+    @property
+    def run(self) -> Run:
+        """Return the run as it stands."""
+        return self._stepper.board.run
+
+    @property
+    def stalled(self) -> bool:
+        """Say whether a step waits for the store to come back."""
+        return self._stepper.stalled
 
     def launch(self) -> None:
         """Take up what the claim found: attempts to carry out, retries to wait for, or nothing but the end to write."""
-        for task in list(self._tasks.values()):
-            if task.state is TaskState.RUNNING:
-                self._spawn(self._carry(task.task, resumed=self._taken_over))
-            elif task.state is TaskState.RETRY_WAIT and self.run.state is not RunState.CANCELLING:
-                self._wait_for(task)
-        if not self._threads:
-            self._spawn(self._step())
+        board, now = self._stepper.board, self._hands.clock.now()
+        shape = board.shape
+        until = run_deadline(shape.definition, self.run, now)
+        late = until <= now and self.run.state is not RunState.CANCELLING
+        if late:
+            self._expire()
+        step_now = late or self.run.state is RunState.CANCELLING
+        for label, task in list(board.tasks.items()):
+            fans_out = shape.tasks[task.task].fans_out
+            if task.state is TaskState.RUNNING and not (fans_out and not task.partition):
+                pools = shape.tasks[task.task].pools
+                if pools and label not in self._rooms:
+                    self._hands.pools.hold(pools)
+                    self._rooms[label] = pools
+                self._spawn(self._carry(label, resumed=self._taken_over))
+            elif not task.state.final:
+                step_now = (
+                    step_now or fans_out or task.state is TaskState.READY or shape.tasks[task.task].when is not None
+                )
+        self._wait_for_retries()
+        if step_now or not self._threads:
+            self._spawn(self._stepper.tick())
+        if not late and until < inf:
+            self._spawn(self._expire_at(until), waits=True)
 
     def cancel(self, reason: str) -> None:
         """Stop the run because somebody asked: attempts are stopped, the rest is cancelled with the last of them."""
         if self.run.state is RunState.CANCELLING or self.concluded or self.let_go:
             return
-        self.run = replace(self.run, state=RunState.CANCELLING, cancel_reason=reason)
+        self._stepper.board.run = replace(self.run, state=RunState.CANCELLING, cancel_reason=reason)
+        self._halt()
+
+    def _halt(self) -> None:
+        """Stop what is under way, and write what follows."""
         self._stop_waiting()
         for attempt in list(self._attempts.values()):
             attempt.interrupt(Stop.CANCEL)
-        self._spawn(self._step())
+        self._spawn(self._stepper.tick())
+
+    def _expire(self) -> None:
+        """Note that the run's time is up."""
+        limit = self._ready.definition.timeout or 0.0
+        self._stepper.board.expired = f"the run took longer than its timeout of {limit:g} s"
+
+    async def _expire_at(self, until: float) -> None:
+        """Stop the run when its time is up."""
+        clock = self._hands.clock
+        while (left := until - clock.now()) > 0:
+            await clock.sleep(left / SECOND)
+        self._no_longer_waits()
+        if not (self.let_go or self.concluded or self.run.state is RunState.CANCELLING):
+            self._expire()
+            self._halt()
+
+    @property
+    def _halting(self) -> bool:
+        board = self._stepper.board
+        return board.run.state is RunState.CANCELLING or bool(board.expired)
 
     def quieten(self) -> None:
         """Start nothing more: the service goes down. What is under way may end."""
@@ -101,14 +154,16 @@ class Driver:
             thread.cancel()
 
     # -- threads of work ----------------------------------------------------------------------------------------
-    def _spawn(self, work: Coroutine[Any, Any, None], *, waits: bool = False) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], *, waits: bool = False) -> "asyncio.Task[None]":
         thread = asyncio.get_running_loop().create_task(self._guarded(work))
         self._threads[thread] = waits
         thread.add_done_callback(self._thread_ended)
+        return thread
 
     def _thread_ended(self, thread: "asyncio.Task[None]") -> None:
         del self._threads[thread]
         if not self._threads:
+            self._leave_pools()
             self._ended(self)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
@@ -128,50 +183,90 @@ class Driver:
             if waits:
                 thread.cancel()
 
-    def _wait_for(self, task_run: TaskRun) -> None:
-        if not self._quiet and not self.let_go:
-            self._spawn(self._retry_later(task_run), waits=True)
-
-    async def _retry_later(self, task_run: TaskRun) -> None:
-        clock = self._hands.clock
-        while (left := (task_run.next_at or 0) - clock.now()) > 0:
-            await clock.sleep(left / SECOND)
+    def _no_longer_waits(self) -> None:
+        """Note that this thread is not to be cut short any more: it is about to write."""
         thread = asyncio.current_task()
         if thread is not None:
-            self._threads[thread] = False  # no longer a mere wait: not to be cut short in the middle of a write
+            self._threads[thread] = False
+
+    def _may_start(self) -> bool:
+        return not (self._quiet or self.let_go)
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+    def _wait_for_retries(self) -> None:
+        """See to it that somebody waits for the next retry."""
+        due = self._stepper.board.next_due()
+        if due is None or self._quiet or self.let_go or self._halting:
+            return
+        if self._alarm is not None:
+            at, thread = self._alarm
+            if at <= due and not thread.done():
+                return
+            if self._threads.get(thread):
+                thread.cancel()
+        self._alarm = (due, self._spawn(self._ring_at(due), waits=True))
+
+    async def _ring_at(self, due: int) -> None:
+        clock = self._hands.clock
+        while (left := due - clock.now()) > 0:
+            await clock.sleep(left / SECOND)
+        self._no_longer_waits()
+        self._alarm = None
         await self._step()
 
-    async def _step(self) -> None:
-        """Write what time or a request to cancel asks for, and carry on with what starts."""
-        async with self._lock:
-            if self.let_go:
-                return
-            definition, doors = self._ready.definition, self._hands.doors
-            at = self._hands.clock.now()
-            advance = executor.wake(
-                definition, self.run, self._all(), at, doors.mint_span, start=not (self._quiet or self.let_go)
-            )
-            following = None if advance.empty else await self._apply(advance, self._step_of(advance, at))
-        if following is not None:
-            await self._carry(following, resumed=False)
+    def _take_room(self, task: TaskDef, label: str) -> bool:
+        """Take room in a task's pools."""
+        if not self._hands.pools.take(task.pools, self._waiter):
+            return False
+        self._rooms[label] = task.pools
+        return True
 
-    async def _carry(self, name: str, *, resumed: bool) -> None:
-        """Carry out the attempt that `name` has under way, then whatever its end makes ready, one after the other."""
-        following: str | None = name
-        while following is not None and not self.let_go:
-            following = await self._carry_one(following, resumed=resumed)
-            resumed = False
+    def _give_room(self, labels: Sequence[str]) -> None:
+        """Give back the room of what is not under way any more; wait for room where more is wanted."""
+        tasks = self._stepper.board.tasks
+        for label in labels:
+            if label in self._rooms and tasks[label].state is not TaskState.RUNNING:
+                self._hands.pools.give(self._rooms.pop(label))
+        self._hands.pools.end_turn(self._waiter)
+        if self._waiter.queued and not self._waits_for_room and self._may_start() and not self._halting:
+            self._waits_for_room = True
+            self._spawn(self._room_comes(), waits=True)
 
-    async def _carry_one(self, name: str, *, resumed: bool) -> str | None:
-        task_run = self._tasks[name]
-        log = self._hands.logs.open(self.run.uid, name, task_run.attempt)
+    async def _room_comes(self) -> None:
         try:
-            result = await self._attempt(task_run, log, resumed=resumed)
+            await self._waiter.turn.wait()
+        finally:
+            self._waits_for_room = False
+        self._waiter.turn.clear()
+        self._no_longer_waits()
+        self._stepper.board.look_for_room()
+        await self._step()
+
+    def _leave_pools(self) -> None:
+        for pools in self._rooms.values():
+            self._hands.pools.give(pools)
+        self._rooms.clear()
+        self._hands.pools.leave(self._waiter)
+
+    async def _step(self) -> None:
+        if not self.let_go:
+            await self._stepper.tick()
+
+    # -- attempts ---------------------------------------------------------------------------------------------------
+    async def _carry(self, label: str, *, resumed: bool) -> None:
+        """Carry out the attempt that a task run has under way, and have its end written."""
+        if self._gone():
+            return
+        task_run = self._stepper.board.tasks[label]
+        log = self._hands.logs.open(self.run.uid, label, task_run.attempt)
+        left, bound = time_left(self._ready.tasks[task_run.task].task, task_run, self._hands.clock.now())
+        try:
+            result = await self._attempt(task_run, log, left, resumed=resumed)
             outcome = success(task_run, result)
         except Stopped as halt:
             if halt.why is Stop.LET_GO:
-                return None
-            result, outcome = TaskResult(), stopped(task_run, halt.why, self._ready.tasks[name].task.timeout)
+                return
+            result, outcome = TaskResult(), stopped(task_run, halt.why, bound)
         except TaskFailed as problem:
             result, outcome = TaskResult(checks=problem.checks), failure(task_run, problem)
         except LeaseLost:
@@ -181,182 +276,65 @@ class Driver:
             said = f"the engine {task_run.engine} failed unexpectedly: {type(error).__name__}: {error}"
             result, outcome = TaskResult(), failure(task_run, TaskFailed(said, "engine_error"))
         finally:
-            self._attempts.pop(name, None)
+            self._attempts.pop(label, None)
         if self.let_go and outcome.verdict is not Verdict.SUCCEEDED:
-            return None  # it ended because we let go; the next holder decides
-        return await self._settle(task_run, outcome, result, log)
+            return  # it ended because we let go; the next holder decides
+        await self._stepper.ended(Ended(outcome, result, await log.take()))
 
-    async def _attempt(self, task_run: TaskRun, log: AttemptLog, *, resumed: bool) -> TaskResult:
+    async def _attempt(self, task_run: TaskRun, log: AttemptLog, left: float, *, resumed: bool) -> TaskResult:
         """Prepare and carry out one attempt."""
         hands = self._hands
         engine = hands.engines.get(task_run.engine)
         if engine is None:
             said = f"no engine {task_run.engine!r} is configured in this service"
             raise TaskFailed(said, "engine_missing", retryable=False)
-        cancelling = self.run.state is RunState.CANCELLING
-        if cancelling and not resumed:
+        if self._halting and not resumed:
             raise Stopped(Stop.CANCEL)
-        context = await self._context(task_run, log, resumed=resumed)
-        attempt = Attempt(
-            engine, context, hands.clock, hands.doors.fail_point, self._recorder(task_run), resumed=resumed
-        )
-        self._attempts[task_run.task] = attempt
-        if self.run.state is RunState.CANCELLING:
+        deadline = hands.clock.monotonic() + left
+        context = await self._contexts.context(self.run, task_run, log, deadline=deadline, held=self._held)
+        label = task_run.label
+        attempt = Attempt(engine, context, hands.clock, hands.doors.fail_point, self._recorder(label), resumed=resumed)
+        self._attempts[label] = attempt
+        if self._halting:
             attempt.interrupt(Stop.CANCEL)
         if self.let_go:
             attempt.interrupt(Stop.LET_GO)
         return await attempt.carry_out()
 
-    async def _context(self, task_run: TaskRun, log: AttemptLog, *, resumed: bool) -> TaskContext:
-        """Gather all that the engine may know; raise TaskFailed where it cannot be made."""
-        hands, ready = self._hands, self._ready.tasks[task_run.task]
-        params = self._checked_params()
-        options: Mapping[str, Any] = ready.task.options
-        if ready.render is not None:
-            events = await self._causing_events() if ready.wants_events else ()
-            scope = task_scope(self.run, params, events, self._tasks, ready.above)
-            try:
-                options = ready.render(scope)
-            except Exception as error:
-                said = f"the options of task {task_run.task} cannot be evaluated: {error}"
-                raise TaskFailed(said, "expression", retryable=False) from error
-        environ, headers = hands.doors.propagate(self.run, task_run)
-        gone = (hands.clock.now() - (task_run.started_at or 0)) / SECOND if resumed else 0.0
-        return TaskContext(
-            run=self.run,
-            task=ready.task,
-            task_run=task_run,
-            options=options,
-            params=params,
-            upstream=upstream_outputs(ready.task, self._tasks),
-            environ=environ,
-            headers=headers,
-            log=log.add,
-            deadline=hands.clock.monotonic() + ready.task.timeout - max(0.0, gone),
-            held=self._held,
-        )
+    def _gone(self) -> bool:
+        return self.let_go
 
     def _held(self) -> bool:
         """Say whether the run is still ours to act for."""
         return not self.let_go and self._hands.clock.monotonic() < self.lease_until
 
-    def _checked_params(self) -> Mapping[str, Any]:
-        if self._params is None:
-            try:
-                self._params = check_params(self._ready.definition.params, self.run.params)
-            except ParameterError as error:
-                raise TaskFailed(str(error), "parameters", retryable=False) from error
-        return self._params
-
-    async def _causing_events(self) -> Sequence[Any]:
-        while self._events is None:
-            try:
-                self._events = (await self._hands.store.parameters(self.run)).get("events", ())
-            except Unavailable as error:
-                await self._hands.clock.sleep(error.retry_after)
-        return self._events
-
-    # -- durable steps --------------------------------------------------------------------------------------------
-    def _recorder(self, task_run: TaskRun) -> Callable[[str], Coroutine[Any, Any, None]]:
+    def _recorder(self, label: str) -> Callable[[str], Coroutine[Any, Any, None]]:
         """Return what makes the handle of an attempt durable."""
 
         async def record(handle: str) -> None:
-            async with self._lock:
-                known = replace(self._tasks[task_run.task], handle=handle)
-                at = self._hands.clock.now()
-                await self._apply(
-                    Advance((known,)), RunStep(run=self.run.uid, fence=self.run.fence, at=at, tasks=(known,))
-                )
+            await self._stepper.record(label, handle)
 
         return record
 
-    async def _settle(
-        self, task_run: TaskRun, outcome: AttemptOutcome, result: TaskResult, log: AttemptLog
-    ) -> str | None:
-        """Write the end of an attempt with all that follows from it; return a task to carry on with."""
-        lines = await log.take()
-        doors = self._hands.doors
-        async with self._lock:
-            while True:
-                at = self._hands.clock.now()
-                advance = executor.settle(
-                    self._ready.definition,
-                    self.run,
-                    self._all(),
-                    outcome,
-                    at,
-                    doors.random,
-                    doors.mint_span,
-                    start=not (self._quiet or self.let_go),
-                )
-                if advance.empty:
-                    return None
-                step = self._step_of(advance, at, logs=lines, datasets=result.datasets, checks=result.checks)
-                try:
-                    return await self._apply(advance, step, ended=task_run.task)
-                except (LeaseLost, asyncio.CancelledError):
-                    raise
-                except Exception as error:
-                    if outcome.error_kind == "not_stored":
-                        raise
-                    logger.exception("the outcome of task %s could not be stored", task_run.task)
-                    said = f"what the task left could not be stored: {error}"
-                    outcome = failure(task_run, TaskFailed(said, "not_stored", retryable=False))
-                    lines, result = (), TaskResult()
-
-    def _step_of(self, advance: Advance, at: int, **more: Any) -> RunStep:
-        return RunStep(
-            run=self.run.uid,
-            fence=self.run.fence,
-            at=at,
-            tasks=advance.tasks,
-            state=advance.state,
-            error=advance.error,
-            **more,
-        )
-
-    async def _apply(self, advance: Advance, step: RunStep, ended: str | None = None) -> str | None:
-        """Write a step; then remember it, tell of it and set going what it starts, except the one that is returned."""
-        await self._write(step)
-        for task_run in advance.tasks:
-            self._tasks[task_run.task] = task_run
-        if ended is not None:
-            self._tell(lambda: self._hands.observer.task_ended(self.run, self._tasks[ended]))
+    # -- after a step -------------------------------------------------------------------------------------------------
+    def _applied(self, advance: Advance, step: RunStep, ended: Sequence[str]) -> None:
+        """Tell of a step that is durable, and set going what it starts."""
+        board, observer = self._stepper.board, self._hands.observer
+        for label in ended:
+            self._tell(partial(observer.task_ended, self.run, board.tasks[label]))
         if advance.state is not None:
             self.concluded = True
             state = advance.state
-            self.run = replace(self.run, state=state, finished_at=step.at, error=advance.error)
-            self._tell(lambda: self._hands.observer.run_ended(self.run, state))
+            board.run = replace(board.run, state=state, finished_at=step.at, error=advance.error)
+            self._tell(lambda: observer.run_ended(self.run, state))
             self._stop_waiting()
-            return None
-        if ended is not None and self._tasks[ended].state is TaskState.RETRY_WAIT:
-            self._wait_for(self._tasks[ended])
-        if not advance.starts or self.let_go:
-            return None
-        for name in advance.starts[1:]:
-            self._spawn(self._carry(name, resumed=False))
-        return advance.starts[0]
-
-    async def _write(self, step: RunStep) -> None:
-        """Make a step durable, however long the store is away: the fence refuses it if the run is not ours any more."""
-        hands = self._hands
-        wait = FIRST_WAIT
-        applied: bool | None = None
-        hands.doors.fail_point("dispatch.before_advance")
-        while applied is None:
-            try:
-                applied = await hands.store.advance(step)
-            except Unavailable:
-                self.stalled = True
-                await hands.clock.sleep(wait)
-                wait = min(wait * 2, LONGEST_WAIT)
-        self.stalled = False
-        hands.doors.fail_point("dispatch.after_advance")
-        if not applied:
-            raise LeaseLost(f"run {self.run.uid} has another holder")
-
-    def _all(self) -> list[TaskRun]:
-        return list(self._tasks.values())
+            return
+        if not self.let_go:
+            for label in advance.starts:
+                self._spawn(self._carry(label, resumed=False))
+        if self._rooms or self._waiter.queued or self._waiter.offers:
+            self._give_room([task.label for task in advance.tasks])
+        self._wait_for_retries()
 
     def _tell(self, tell: Callable[[], None]) -> None:
         try:

@@ -44,6 +44,7 @@ class TaskFailed(PipelineError):
         self.kind = kind
         self.retryable = retryable
         self.retry_after = retry_after
+        self.detail: str | None = None  # narrows the kind down, in the words of `retry_on`: `exit:75`
         self.checks: Sequence[CheckResult] = ()
         self.cpu_seconds: float | None = None
         self.peak_rss_bytes: int | None = None

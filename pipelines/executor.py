@@ -5,22 +5,31 @@ time); out flow the task runs that changed, the names of those that start now, a
 durable step: write what it returns in one transaction, then act on it.
 
 - A task starts when its needs allow: `all_success` when all succeeded, `all_done` when all are final, `any_success` as
-  soon as one succeeded. Among those that may start, the order is the graph's, at most `max_tasks` at once.
+  soon as one succeeded, `N_of` as soon as N did. Among those that may start, the order is the graph's, at most
+  `max_tasks` at once.
+- A task that was skipped because its `when` was false takes those along that cannot start without it, visibly; it is no
+  failure, and a run may succeed without it.
+- A task that fans out is carried out once per partition, each retried alone; it ends when all of them have.
 - A task that must succeed (`on_failure: stop`) and does not, stops the run: what runs may end, nothing more starts or
   is retried, but for `all_done` tasks and what follows them. With `continue` the run goes on without it.
 - The run succeeds only if every task that must succeed did, and at least one task; a cancelled run that got there all
   the same succeeded.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pipelines.graph import check_definition, ordered
+from pipelines.board import Board
+from pipelines.graph import check_definition
 from pipelines.pipeline import PipelineDef
+from pipelines.retry_rules import why_not, worth_retrying
 from pipelines.run import Run, RunState, TaskRun, TaskState
-from pipelines.step import MAX_ERROR, Advance, MintSpan, Step, engine_key, propagate
+from pipelines.shape import Shape
+from pipelines.step import MAX_ERROR, Advance, MintSpan, engine_key
 from pipelines.task import Retries
+from pipelines.upstream import Met
 from sensors.clock import SECOND
 from sensors.uid import TASK_RUN
 
@@ -32,9 +41,11 @@ __all__ = [
     "begin",
     "cancel",
     "check_definition",
+    "end_attempt",
     "engine_key",
     "plan_resume",
     "plan_tasks",
+    "run_deadline",
     "settle",
     "wake",
 ]
@@ -61,29 +72,39 @@ class EngineTraits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOutcome:
-    """The definitive end of one attempt of the task named `task`. `output` is JSON text, `retry_after` seconds."""
+    """The definitive end of one attempt of a task, or of its slice `partition`.
+
+    `output` is JSON text, `retry_after` seconds; `detail` narrows `error_kind` down (`exit:75`).
+    """
 
     task: str
     attempt: int
     verdict: Verdict
+    partition: str = ""
     output: str | None = None
     error: str | None = None
     error_kind: str | None = None
+    detail: str | None = None
     retryable: bool = True
     retry_after: float | None = None
     cpu_seconds: float | None = None
     peak_rss_bytes: int | None = None
 
+    @property
+    def label(self) -> str:
+        """Return the label of the task run."""
+        return f"{self.task}[{self.partition}]" if self.partition else self.task
+
 
 def plan_tasks(definition: PipelineDef, run_uid: str, uid: Callable[[str], str]) -> tuple[TaskRun, ...]:
-    """Return the task runs of a new run: those without needs are READY. `uid` makes a uid of a prefix."""
+    """Return the task runs of a new run: those without needs and conditions are READY. `uid` makes a uid of a kind."""
     return tuple(
         TaskRun(
             uid=uid(TASK_RUN),
             run=run_uid,
             task=task.name,
             engine=task.engine,
-            state=TaskState.PENDING if task.needs else TaskState.READY,
+            state=TaskState.PENDING if task.needs or task.when or task.fans_out else TaskState.READY,
         )
         for task in definition.tasks
     )
@@ -92,18 +113,43 @@ def plan_tasks(definition: PipelineDef, run_uid: str, uid: Callable[[str], str])
 def plan_resume(
     definition: PipelineDef, old_tasks: Iterable[TaskRun], run_uid: str, uid: Callable[[str], str]
 ) -> tuple[TaskRun, ...]:
-    """Return the task runs of a run that resumes another: successes stay with their outputs, the rest goes again."""
-    kept = {old.task: old for old in old_tasks if old.state is TaskState.SUCCEEDED}
-    planned = []
-    for fresh in plan_tasks(definition, run_uid, uid):
-        old = kept.get(fresh.task)
-        if old is None:
-            planned.append(fresh)
-        else:
-            planned.append(replace(old, uid=fresh.uid, run=run_uid, engine=fresh.engine, error=None, error_kind=None))
-    tasks = {task.task: task for task in planned}
-    propagate(ordered(definition), tasks, 0)
-    return tuple(tasks[task.task] for task in planned)
+    """Return the task runs of a run that resumes another: successes stay with their outputs, the rest goes again.
+
+    A task that had fanned out keeps its partitions; of those only what did not succeed goes again, unless enough did.
+    """
+    old_tasks = list(old_tasks)
+    kept = {old.label: old for old in old_tasks if old.state is TaskState.SUCCEEDED}
+    planned = [
+        _kept(kept[fresh.task], fresh) if fresh.task in kept else fresh
+        for fresh in plan_tasks(definition, run_uid, uid)
+    ]
+    nodes = {task.task: task for task in planned}
+    for old in old_tasks:
+        node = nodes.get(old.task)
+        if not old.partition or node is None:
+            continue
+        fresh = TaskRun(
+            uid=uid(TASK_RUN), run=run_uid, task=old.task, partition=old.partition, engine=node.engine, item=old.item
+        )
+        whole = node.state is TaskState.SUCCEEDED
+        planned.append(_kept(old, fresh) if whole or old.state is TaskState.SUCCEEDED else fresh)
+    run = Run(uid=run_uid, pipeline="", definition="", state=RunState.QUEUED, key="", created_at=0)
+    board = Board(Shape(definition), run, planned, _no_span)
+    ready = {
+        task.name
+        for task in definition.tasks
+        if not (task.when or task.fans_out) and board.met(board.shape.tasks[task.name]) is Met.START
+    }
+    return tuple(
+        replace(one, state=TaskState.READY) if one.label in ready and one.state is TaskState.PENDING else one
+        for one in planned
+    )
+
+
+def _kept(old: TaskRun, fresh: TaskRun) -> TaskRun:
+    """Return what a resumed run takes over of a task run that ended."""
+    error, kind = (None, None) if old.state is TaskState.SUCCEEDED else (old.error, old.error_kind)
+    return replace(old, uid=fresh.uid, run=fresh.run, engine=fresh.engine, error=error, error_kind=kind)
 
 
 def begin(
@@ -120,18 +166,19 @@ def begin(
 
     After a takeover, work under way on an engine that survives or dedupes keeps its attempt and key; on any other it
     died with its holder: it is `lost` (no failure) and goes again as a new attempt. A `cancelling` run changes nothing.
+    Tasks with conditions, partitions or pools are left to who drives the run.
     """
-    if run.state is RunState.CANCELLING:
+    if run.state is RunState.CANCELLING or run_deadline(definition, run, at) <= at:
         return []
-    step = Step(definition, run, tasks, at, mint_span)
+    board = _board(definition, run, tasks, at, mint_span)
     for task in tasks if taken_over else ():
-        if task.state is not TaskState.RUNNING:
+        if task.state is not TaskState.RUNNING or (board.shape.tasks[task.task].fans_out and not task.partition):
             continue
         trait = traits.get(task.engine)
         if trait is not None and (trait.survives or trait.dedupes):
             continue
         if task.lost >= MAX_LOST:
-            step.put(
+            board.put(
                 replace(
                     task,
                     state=TaskState.FAILED,
@@ -142,8 +189,8 @@ def begin(
                 )
             )
         else:
-            step.start(replace(task, lost=task.lost + 1))
-    return list(step.advance().tasks)
+            board.restart(replace(task, lost=task.lost + 1))
+    return list(board.advance().tasks)
 
 
 def settle(
@@ -161,20 +208,15 @@ def settle(
 
     `random` gives 0 ≤ x < 1 for the jitter. With `start` false nothing new starts (the holder is going down).
     """
-    step = Step(definition, run, tasks, at, mint_span)
-    task_run = step.tasks.get(outcome.task)
-    if task_run is None or task_run.state is not TaskState.RUNNING or task_run.attempt != outcome.attempt:
-        return Advance()
-    ended = _end_attempt(step, task_run, outcome, random)
-    step.put(ended)
-    return step.advance(start=start, hold=ended.task)
+    board = _board(definition, run, tasks, at, mint_span)
+    return board.advance(start=start) if end_attempt(board, outcome, random) else Advance()
 
 
 def wake(
     definition: PipelineDef, run: Run, tasks: Sequence[TaskRun], at: int, mint_span: MintSpan, *, start: bool = True
 ) -> Advance:
     """Return the step that time asks for: retries that came due start; a run with nothing left to do ends."""
-    return Step(definition, run, tasks, at, mint_span).advance(start=start)
+    return _board(definition, run, tasks, at, mint_span).advance(start=start)
 
 
 def cancel(definition: PipelineDef, run: Run, tasks: Sequence[TaskRun], at: int) -> Advance:
@@ -183,7 +225,20 @@ def cancel(definition: PipelineDef, run: Run, tasks: Sequence[TaskRun], at: int)
     The run ends with this step, or with the outcome of its last attempt.
     """
     stopping = run if run.state is RunState.CANCELLING else replace(run, state=RunState.CANCELLING)
-    return Step(definition, stopping, tasks, at, _no_span).advance(start=False)
+    return _board(definition, stopping, tasks, at, _no_span).advance(start=False)
+
+
+def run_deadline(definition: PipelineDef, run: Run, at: int) -> float:
+    """Return the moment (µs) at which the run's time is up; infinity when it has all the time there is."""
+    if definition.timeout is None:
+        return math.inf
+    return (at if run.started_at is None else run.started_at) + definition.timeout * SECOND
+
+
+def _board(definition: PipelineDef, run: Run, tasks: Sequence[TaskRun], at: int, mint_span: MintSpan) -> Board:
+    board = Board(Shape(definition), run, tasks, mint_span)
+    board.step(at)
+    return board
 
 
 def retry_delay(retries: Retries, failures: int, random: float, retry_after: float | None = None) -> float:
@@ -203,46 +258,71 @@ def _no_span(parent: str) -> str:
     return parent
 
 
-def _end_attempt(step: Step, task_run: TaskRun, outcome: AttemptOutcome, random: Callable[[], float]) -> TaskRun:
+def end_attempt(board: Board, outcome: AttemptOutcome, random: Callable[[], float]) -> bool:
+    """Settle the end of an attempt on a board; False when the outcome is of no attempt under way."""
+    task_run = board.tasks.get(outcome.label)
+    if task_run is None or task_run.state is not TaskState.RUNNING or task_run.attempt != outcome.attempt:
+        return False
+    board.settle(_ended(board, task_run, outcome, random))
+    return True
+
+
+def _ended(board: Board, task_run: TaskRun, outcome: AttemptOutcome, random: Callable[[], float]) -> TaskRun:
     """Return the task run as its attempt leaves it."""
-    at = step.at
-    figures = (outcome.cpu_seconds, outcome.peak_rss_bytes)
     error = None if outcome.error is None else outcome.error[:MAX_ERROR]
-    if outcome.verdict is Verdict.SUCCEEDED:
-        return replace(
-            task_run,
-            state=TaskState.SUCCEEDED,
-            finished_at=at,
-            output=outcome.output,
-            error=None,
-            error_kind=None,
-            cpu_seconds=figures[0],
-            peak_rss_bytes=figures[1],
-        )
     ended = replace(
         task_run,
-        state=TaskState.CANCELLED,
-        finished_at=at,
-        error=error or step.run.cancel_reason or "the run was cancelled",
-        error_kind=outcome.error_kind or "cancelled",
-        cpu_seconds=figures[0],
-        peak_rss_bytes=figures[1],
+        state=TaskState.SUCCEEDED,
+        finished_at=board.at,
+        output=outcome.output,
+        error=None,
+        error_kind=None,
+        cpu_seconds=outcome.cpu_seconds,
+        peak_rss_bytes=outcome.peak_rss_bytes,
     )
-    if outcome.verdict is Verdict.CANCELLED:
+    if outcome.verdict is Verdict.SUCCEEDED:
         return ended
-    retries = step.definition.task(task_run.task).retries
-    failures = task_run.failures + 1
+    if outcome.verdict is Verdict.CANCELLED:
+        return replace(
+            ended,
+            state=TaskState.CANCELLED,
+            output=task_run.output,
+            error=error or (board.expired or board.run.cancel_reason or "the run was cancelled")[:MAX_ERROR],
+            error_kind=outcome.error_kind or ("run_timeout" if board.expired else "cancelled"),
+        )
     failed = replace(
         ended,
         state=TaskState.FAILED,
-        failures=failures,
+        output=task_run.output,
+        failures=task_run.failures + 1,
         error=error or "the attempt failed without saying why",
         error_kind=outcome.error_kind or "error",
     )
-    going = step.run.state is not RunState.CANCELLING and (
-        task_run.task in step.exempt or step.stopper(ignoring=task_run.task) is None
+    return _repeated(board, failed, outcome, random)
+
+
+def _repeated(board: Board, failed: TaskRun, outcome: AttemptOutcome, random: Callable[[], float]) -> TaskRun:
+    """Return a failed task run as it waits for its next attempt, or as it is when there is none."""
+    task = board.shape.tasks[failed.task]
+    going = (
+        board.run.state is not RunState.CANCELLING
+        and not board.expired
+        and (failed.task in board.shape.exempt or board.stopper() is None)
     )
-    if not (outcome.retryable and going and failures <= retries.attempts):
+    if not going or failed.failures > task.retries.attempts:
         return failed
-    delay = retry_delay(retries, failures, random(), outcome.retry_after)
-    return replace(failed, state=TaskState.RETRY_WAIT, next_at=at + int(delay * SECOND))
+    kind = failed.error_kind or "error"
+    if not worth_retrying(task, kind, outcome.detail, retryable=outcome.retryable):
+        return _said(failed, why_not(task, kind, outcome.detail))
+    delay = retry_delay(task.retries, failed.failures, random(), outcome.retry_after)
+    next_at = board.at + int(delay * SECOND)
+    if task.timeout_all is not None:
+        end = (failed.first_started_at or failed.started_at or board.at) + int(task.timeout_all * SECOND)
+        if next_at >= end:
+            return _said(failed, f"not tried again: its timeout_all of {task.timeout_all:g} s would be over")
+    return replace(failed, state=TaskState.RETRY_WAIT, next_at=next_at)
+
+
+def _said(failed: TaskRun, why: str) -> TaskRun:
+    """Return a failed task run whose error tells why it is not repeated."""
+    return replace(failed, error=f"{failed.error}; {why}"[:MAX_ERROR]) if why else failed

@@ -12,8 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 from pipelines.errors import DefinitionError
 from pipelines.pipeline import PipelineDef
 from pipelines.task import TaskDef
+from pipelines.task_checks import check_conditions, check_fan_out, check_retry_words
+from pipelines.upstream import RULES, at_least
 
-UPSTREAM_RULES = ("all_success", "all_done", "any_success")
 ON_FAILURE = ("stop", "continue")
 
 
@@ -36,13 +37,14 @@ def check_definition(pipeline: PipelineDef) -> list[DefinitionError]:
         found.append(DefinitionError(f"pipeline {pipeline.name!r} has no tasks", "tasks", "give it at least one task"))
     names = [task.name for task in pipeline.tasks]
     known = set(names)
+    tasks = {task.name: task for task in pipeline.tasks}
     found.extend(
         DefinitionError(f"{count} tasks are named {name!r}", f"tasks.{name}", "give each task a name of its own")
         for name, count in Counter(names).items()
         if count > 1
     )
     for task in pipeline.tasks:
-        found.extend(_check_task(task, known))
+        found.extend(_check_task(task, tasks))
     if pipeline.max_tasks < 1:
         found.append(DefinitionError("max_tasks is below 1: no task could ever start", "max_tasks", "use 1 or more"))
     if pipeline.concurrency < 1:
@@ -59,11 +61,17 @@ def check_definition(pipeline: PipelineDef) -> list[DefinitionError]:
                 "take one of these needs away",
             )
         )
+        return found
+    if not found and any(task.when or task.fans_out for task in pipeline.tasks):
+        above = ancestors(pipeline)
+        for task in pipeline.tasks:
+            found.extend(check_conditions(task, tasks, above[task.name]))
     return found
 
 
-def _check_task(task: TaskDef, known: set[str]) -> list[DefinitionError]:
+def _check_task(task: TaskDef, tasks: Mapping[str, TaskDef]) -> list[DefinitionError]:
     """Return what is wrong with one task's place in the graph."""
+    known = set(tasks)
     found: list[DefinitionError] = []
     where = f"tasks.{task.name}"
     for need in task.needs:
@@ -76,9 +84,13 @@ def _check_task(task: TaskDef, known: set[str]) -> list[DefinitionError]:
             )
     if len(set(task.needs)) != len(task.needs):
         found.append(DefinitionError(f"task {task.name!r} names a need twice", f"{where}.needs", "name each need once"))
-    if task.upstream not in UPSTREAM_RULES:
+    enough = at_least(task.upstream)
+    if enough is None and task.upstream not in RULES[:-1]:
         message = f"task {task.name!r} has the unknown upstream rule {task.upstream!r}"
-        found.append(DefinitionError(message, f"{where}.upstream", nearest(task.upstream, UPSTREAM_RULES)))
+        found.append(DefinitionError(message, f"{where}.upstream", nearest(task.upstream, RULES)))
+    elif enough is not None and enough > len(task.needs):
+        message = f"task {task.name!r} wants {enough} of its {len(task.needs)} needs to succeed, which cannot be"
+        found.append(DefinitionError(message, f"{where}.upstream", f"use at most {len(task.needs)}_of"))
     if task.on_failure not in ON_FAILURE:
         message = f"task {task.name!r} has on_failure {task.on_failure!r}"
         found.append(DefinitionError(message, f"{where}.on_failure", nearest(task.on_failure, ON_FAILURE)))
@@ -105,7 +117,7 @@ def _check_task(task: TaskDef, known: set[str]) -> list[DefinitionError]:
                 "it is a share of the delay, from 0 to 1",
             )
         )
-    return found
+    return [*found, *check_fan_out(task, tasks), *check_retry_words(task)]
 
 
 def ordered(definition: PipelineDef) -> Sequence[TaskDef]:

@@ -3,18 +3,24 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from pipelines.conditions import SLICE_SCOPE, Evaluate, compile_condition
 from pipelines.graph import ancestors
 from pipelines.logbook import LogBook
 from pipelines.pipeline import PipelineDef
+from pipelines.pools import Pools
 from pipelines.ports import Engine, Observer, RunStore
 from pipelines.run import Run, TaskRun
+from pipelines.shape import Shape
 from pipelines.task import TaskDef
 from sensors.clock import Clock
 from sensors.w3c import child_of
 
-TASK_SCOPE = ("params", "partition", "run", "events", "tasks")  # names that a task's `${{ … }}` may use
+TASK_SCOPE = SLICE_SCOPE  # names that a task's `${{ … }}` may use; `item` has a value only where it fans out
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Render = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
@@ -49,7 +55,8 @@ class Doors:
 
     `propagate` gives (environment, headers) that carry an attempt's context to its engine. `compile` makes a renderer
     of a task's options, once per definition; it is asked only for options that hold `${` (templates, references), and
-    the renderer gets a scope of `TASK_SCOPE`. `random` gives 0 ≤ x < 1; `mint_span` a traceparent below another.
+    the renderer gets a scope of `TASK_SCOPE`. `random` gives 0 ≤ x < 1; `mint_span` a traceparent below another;
+    `pools` the limits of pools that are in force.
     """
 
     propagate: Callable[[Run, TaskRun], tuple[Mapping[str, str], Mapping[str, str]]] = no_propagation
@@ -57,6 +64,7 @@ class Doors:
     fail_point: Callable[[str], None] = no_fail_point
     random: Callable[[], float] = random.random
     mint_span: Callable[[str], str] = child_of
+    pools: Callable[[], Mapping[str, int]] = dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +77,30 @@ class Hands:
     clock: Clock
     doors: Doors
     logs: LogBook
+    pools: Pools
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyTask:
-    """A task of a definition with its renderer (None: its options are literal) and the names of all tasks above it."""
+    """A task of a definition with its renderer (None: its options are literal) and the names of all tasks above it.
+
+    `when` and `partitions` are evaluated where they are expressions.
+    """
 
     task: TaskDef
     render: Render | None
     wants_events: bool
     above: Sequence[str]
+    when: Evaluate | None = None
+    partitions: Evaluate | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyDefinition:
-    """A definition made ready: its tasks by name."""
+    """A definition made ready: its shape, and its tasks by name."""
 
     definition: PipelineDef
+    shape: Shape
     tasks: Mapping[str, ReadyTask] = field(default_factory=dict)
 
 
@@ -96,19 +111,29 @@ def make_ready(definition: PipelineDef, compile_options: Callable[[Mapping[str, 
     for task in definition.tasks:
         texts = [text for text in _texts(task.options) if "${" in text]
         render = _compiled(task.options, compile_options) if texts else None
-        wants_events = any("${{" in text and "events" in text for text in texts)
-        ready[task.name] = ReadyTask(task, render, wants_events, sorted(above[task.name]))
-    return ReadyDefinition(definition, ready)
+        conditions = [text for text in (task.when, task.partitions) if isinstance(text, str)]
+        wants_events = any("${{" in text and "events" in text for text in texts) or any(
+            "events" in text for text in conditions
+        )
+        ready[task.name] = ReadyTask(
+            task,
+            render,
+            wants_events,
+            sorted(above[task.name]),
+            when=None if task.when is None else _compiled(task.when, compile_condition),
+            partitions=_compiled(task.partitions, compile_condition) if isinstance(task.partitions, str) else None,
+        )
+    return ReadyDefinition(definition, Shape(definition), ready)
 
 
-def _compiled(options: Mapping[str, Any], compile_options: Callable[[Mapping[str, Any]], Render]) -> Render:
-    """Compile; keep what went wrong for the moment when the options are needed."""
+def _compiled(source: T, compile_source: Callable[[T], Callable[[Mapping[str, Any]], R]]) -> Callable[..., R]:
+    """Compile; keep what went wrong for the moment when the result is needed."""
     try:
-        return compile_options(options)
-    except Exception as error:  # noqa: BLE001 - told when the options are needed, as the failure of that task
+        return compile_source(source)
+    except Exception as error:  # noqa: BLE001 - told when it is needed, as the failure of that task
         problem = error
 
-        def broken(_scope: Mapping[str, Any]) -> Mapping[str, Any]:
+        def broken(_scope: Mapping[str, Any]) -> R:
             raise problem
 
         return broken

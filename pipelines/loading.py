@@ -1,7 +1,8 @@
 """Loads pipelines written in Python without importing them here: a child process does, and tells their definitions.
 
-In flow references `module:attribute` and the folder that relative imports start from; out flow PipelineDefs. The child
-(`python -m pipelines.loading BASE REFERENCE…`) prints one JSON object and is gone, with all that users' modules import.
+In flow references `module:attribute` and the folder that relative imports start from; out flow PipelineDefs, and the
+files below that folder which were imported for them. The child (`python -m pipelines.loading BASE REFERENCE…`) prints
+one JSON object and is gone, with all that users' modules import.
 """
 
 import importlib
@@ -24,6 +25,12 @@ LOAD_WITHIN = 60.0  # seconds
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+class Loaded(dict[str, PipelineDef | DefinitionError]):
+    """What references name, by reference, and the user's `files` that it came from."""
+
+    files: tuple[Path, ...] = ()
+
+
 def load_pipeline(reference: str, base: Path) -> PipelineDef:
     """Return the pipeline that `module:attribute` names. Blocks for as long as the import takes.
 
@@ -39,10 +46,10 @@ def load_pipeline(reference: str, base: Path) -> PipelineDef:
 def load_pipelines(
     references: Sequence[str], base: Path, *, within: float = LOAD_WITHIN
 ) -> Mapping[str, PipelineDef | DefinitionError]:
-    """Load several in one child process: each one's definition, or what is wrong with it."""
+    """Load several in one child process: each one's definition, or what is wrong with it; a `Loaded` when it ran."""
     if not references:
         return {}
-    command = [sys.executable, "-m", "pipelines.loading", str(base.resolve()), *references]
+    command = [sys.executable, "-B", "-m", "pipelines.loading", str(base.resolve()), *references]
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
@@ -64,7 +71,9 @@ def load_pipelines(
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         said = f"importing {', '.join(references)} ended the process (exit code {done.returncode}): {' '.join(tail)}"
         return dict.fromkeys(references, DefinitionError(said))
-    return {reference: _read_answer(answers[reference]) for reference in references}
+    found = Loaded({reference: _read_answer(answers["found"][reference]) for reference in references})
+    found.files = tuple(Path(file) for file in answers["files"])
+    return found
 
 
 def find_target(reference: str) -> Any:
@@ -137,14 +146,24 @@ def _answer(reference: str, base: str) -> dict[str, str]:
         return {"message": str(error), "path": error.path, "hint": error.hint}
 
 
+def _imported(base: str) -> list[str]:
+    """Return the files below a folder of modules that have been imported, but for our own and installed ones."""
+    files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    own = tuple(f"{_ROOT / name}/" for name in ("sensors", "triggers", "pipelines", "config", "tidegate"))
+    below = f"{base.rstrip('/')}/"
+    return sorted(
+        file for file in files if file.startswith(below) and not file.startswith(own) and "site-packages" not in file
+    )
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the definitions as the last line of standard output; what users' modules print goes to standard error."""
     base, *references = arguments
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.path.insert(0, base)
-    answers = {reference: _answer(reference, base) for reference in references}
-    out.write(orjson.dumps(answers) + b"\n")
+    found = {reference: _answer(reference, base) for reference in references}
+    out.write(orjson.dumps({"found": found, "files": _imported(base)}) + b"\n")
     out.flush()
     return 0
 

@@ -28,6 +28,7 @@ def success(task_run: TaskRun, result: TaskResult) -> AttemptOutcome:
         output = encoded.decode()
     return AttemptOutcome(
         task=task_run.task,
+        partition=task_run.partition,
         attempt=task_run.attempt,
         verdict=Verdict.SUCCEEDED,
         output=output,
@@ -40,10 +41,12 @@ def failure(task_run: TaskRun, problem: TaskFailed) -> AttemptOutcome:
     """Return the outcome of a definitive failure."""
     return AttemptOutcome(
         task=task_run.task,
+        partition=task_run.partition,
         attempt=task_run.attempt,
         verdict=Verdict.FAILED,
         error=storable(str(problem)),
         error_kind=problem.kind,
+        detail=problem.detail,
         retryable=problem.retryable,
         retry_after=problem.retry_after,
         cpu_seconds=problem.cpu_seconds,
@@ -51,8 +54,10 @@ def failure(task_run: TaskRun, problem: TaskFailed) -> AttemptOutcome:
     )
 
 
-def stopped(task_run: TaskRun, why: Stop, timeout: float) -> AttemptOutcome:
-    """Return the outcome of an attempt that was stopped."""
+def stopped(task_run: TaskRun, why: Stop, bound: str) -> AttemptOutcome:
+    """Return the outcome of an attempt that was stopped; `bound` tells which of its times was over."""
     if why is Stop.TIMEOUT:
-        return failure(task_run, TaskFailed(f"stopped after its timeout of {timeout:g} s", "timeout"))
-    return AttemptOutcome(task=task_run.task, attempt=task_run.attempt, verdict=Verdict.CANCELLED)
+        return failure(task_run, TaskFailed(bound, "timeout"))
+    return AttemptOutcome(
+        task=task_run.task, partition=task_run.partition, attempt=task_run.attempt, verdict=Verdict.CANCELLED
+    )

@@ -1,11 +1,13 @@
 """PipelineDef: a directed acyclic graph of tasks with typed parameters, as plain frozen data.
 
 A run snapshots its definition: `to_json` gives canonical text, `definition_hash` its name, `from_json` reads it back.
+What a pipeline does not use is not written, so that its text and name are those that earlier versions gave it.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -37,6 +39,7 @@ class PipelineDef:
     start_within: float | None = None
     finish_by: str | None = None
     tags: Sequence[str] = field(default_factory=tuple)
+    timeout: float | None = None  # seconds from a run's start to its end
 
     def task(self, name: str) -> TaskDef:
         """Return the task of that name; KeyError when there is none."""
@@ -49,10 +52,33 @@ class PipelineDef:
 def to_json(pipeline: PipelineDef) -> str:
     """Return the definition as canonical JSON text (sorted keys)."""
     raw = asdict(pipeline)
+    for name in _LATER_PIPELINE:
+        if raw[name] is None:
+            del raw[name]
     for task in raw["tasks"]:
-        if not task["inputs"]:  # what is not used is not written: earlier versions' texts and names stay the same
+        for name, default in _LATER_TASK.items():
+            if task[name] == default:
+                del task[name]
+        if not task["inputs"]:
             del task["inputs"]
     return orjson.dumps(raw, option=orjson.OPT_SORT_KEYS).decode()
+
+
+_LATER_PIPELINE = ("timeout",)
+_LATER_TASK = MappingProxyType(
+    {
+        "when": None,
+        "partitions": None,
+        "per": None,
+        "require": None,
+        "max_parallel": None,
+        "pools": (),
+        "retry_on": (),
+        "never_retry_on": (),
+        "timeout_all": None,
+    }
+)
+_SEQUENCES = ("needs", "outputs", "tags", "pools", "retry_on", "never_retry_on")
 
 
 def definition_hash(text: str) -> str:
@@ -68,9 +94,7 @@ def from_json(text: str) -> PipelineDef:
             **{
                 **task,
                 "retries": Retries(**task["retries"]),
-                "needs": tuple(task["needs"]),
-                "outputs": tuple(task["outputs"]),
-                "tags": tuple(task["tags"]),
+                **{name: tuple(task[name]) for name in _SEQUENCES if name in task},
             }
         )
         for task in raw["tasks"]

@@ -74,9 +74,9 @@ class TaskContext:
 
     `options` are the task's options with every `${{ … }}` evaluated. `upstream` maps needed tasks to their outputs
     (decoded JSON). `environ` are the propagation variables (TRACEPARENT, …) and `headers` the same for HTTP.
-    `log` keeps a line; it may be called from the loop only. `deadline` is in `Clock.monotonic` seconds. `held` says
-    whether the lease on the run still holds: an engine asks it last of all before it sends what cannot be taken back,
-    and raises LeaseLost when it does not.
+    `item` is the element of a slice, whose name is `task_run.partition`. `log` keeps a line; it may be called from the
+    loop only. `deadline` is in `Clock.monotonic` seconds. `held` says whether the lease on the run still holds: an
+    engine asks it last of all before it sends what cannot be taken back, and raises LeaseLost when it does not.
     """
 
     run: Run
@@ -90,6 +90,12 @@ class TaskContext:
     log: Callable[[str, str], None] = lambda _stream, _text: None
     deadline: float = float("inf")
     held: Callable[[], bool] = lambda: True
+    item: Any = None
+
+    @property
+    def partition(self) -> str:
+        """Return the name of the slice, or of the run's partition; empty when there is none."""
+        return self.task_run.partition or self.run.partition or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ def builtin_kinds() -> Mapping[str, str]:
     return MappingProxyType(
         {
             "python": "pipelines.engines.python:KIND",
+            "dask": "pipelines.engines.dask:KIND",
             "command": "pipelines.engines.command:KIND",
             "http": "pipelines.engines.http:KIND",
             "kafka": "pipelines.engines.kafka:KIND",

@@ -59,7 +59,14 @@ RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
 
 TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     TaskState.PENDING: frozenset(
-        {TaskState.READY, TaskState.RUNNING, TaskState.SKIPPED, TaskState.UPSTREAM_FAILED, TaskState.CANCELLED}
+        {
+            TaskState.READY,
+            TaskState.RUNNING,
+            TaskState.FAILED,  # its `when` or `partitions` could not be evaluated
+            TaskState.SKIPPED,
+            TaskState.UPSTREAM_FAILED,
+            TaskState.CANCELLED,
+        }
     ),
     TaskState.READY: frozenset(
         {TaskState.RUNNING, TaskState.CANCELLED, TaskState.FAILED, TaskState.SKIPPED, TaskState.UPSTREAM_FAILED}
@@ -129,6 +136,9 @@ class TaskRun:
 
     `failures` counts attempts that count as retries; `lost` attempts (their holder died) do not. `engine_key` is the
     idempotency key handed to the engine, `handle` what the engine answered (JSON text).
+
+    A task that fans out has one task run without a partition, which stands for all of them and runs nowhere itself, and
+    a slice for each partition: a task run with the partition's name and its element, `item` (JSON text).
     """
 
     uid: str
@@ -151,11 +161,18 @@ class TaskRun:
     span: str | None = None
     cpu_seconds: float | None = None
     peak_rss_bytes: int | None = None
+    item: str | None = None
+    first_started_at: int | None = None  # of the first attempt
+
+    @property
+    def label(self) -> str:
+        """Return the name within the run: `task`, or `task[partition]` for a slice."""
+        return f"{self.task}[{self.partition}]" if self.partition else self.task
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of a run's log. `stream` is `stdout`, `stderr`, `log` or `engine`."""
+    """One line of a run's log. `task` is the task run's label, `stream` is `stdout`, `stderr`, `log` or `engine`."""
 
     run: str
     task: str
@@ -169,8 +186,8 @@ class LogLine:
 class RunStep:
     """One durable advance of one run by its holder: applied only while `fence` is still the run's.
 
-    `tasks` replace the stored task runs of the same uid. `state` is the run's new state (None: unchanged). The step
-    that ends a run frees its lane and key in the same transaction.
+    `tasks` replace the stored task runs of the same uid; new uids are slices that a task fans out into. `state` is the
+    run's new state (None: unchanged). The step that ends a run frees its lane and key in the same transaction.
     """
 
     run: str

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from pipelines.run import Run, TaskRun, TaskState
-from pipelines.task import TaskDef
 from sensors.clock import SECOND
 
 
@@ -35,11 +34,6 @@ def task_scope(
             if name in tasks
         },
     }
-
-
-def upstream_outputs(task: TaskDef, tasks: Mapping[str, TaskRun]) -> dict[str, Any]:
-    """Return the outputs of the tasks that `task` needs; None for one that did not succeed (or left nothing)."""
-    return {need: decode_output(tasks[need]) for need in task.needs}
 
 
 def decode_output(task_run: TaskRun) -> Any:

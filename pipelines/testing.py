@@ -1,60 +1,39 @@
 """The test kit for people who write pipelines: run one in a unit test, without the service, its store or its workers.
 
-    async def test_orders() -> None:
-        report = await run_pipeline(orders, {"path": "orders.csv"})
-        assert report.succeeded, report.error
-        assert report.values["orders"].height == 3
+    def test_orders() -> None:
+        report = run(orders, {"path": "orders.csv"}, stubs={"extract": pl.DataFrame({"id": [1]})})
+        assert report.check().values["orders"].height == 1
 
-The real executor and dispatcher do the work, over runs in memory. Tasks of the engine `python` are called in this
-process, in a thread, and hand over whatever they return; other engines are given as `engines`. Retries do not wait.
+The real executor and dispatcher do the work, over runs in memory. `run` and `run_task` treat Python tasks as a worker
+does: the same arguments, checks, and values that can be handed on; nothing is written outside unless `base` says where.
+With `workers` they go to real worker processes. `run_pipeline` is for engines and their authors: tasks of the engine
+`python` hand over whatever they return; other engines are given as `engines`. Retries never wait.
 """
 
 import asyncio
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from pipelines.authoring import Pipeline, Task
-from pipelines.describe import CONTEXT, describe, parameter_type
-from pipelines.dispatcher import Dispatcher
-from pipelines.errors import TaskFailed
-from pipelines.executor import EngineTraits
-from pipelines.hands import DispatchSettings, Doors, Render, literal_options
-from pipelines.memory_runs import MemoryRuns
+from pipelines.context import Context
+from pipelines.describe import CONTEXT, SLICE, describe, parameter_type
+from pipelines.errors import DefinitionError, TaskFailed
+from pipelines.graph import nearest
+from pipelines.hands import Render, literal_options
+from pipelines.inline import Stub
 from pipelines.params import check_params, to_python
 from pipelines.pipeline import PipelineDef
 from pipelines.ports import Engine, TaskContext, TaskResult
-from pipelines.run import CheckResult, DatasetWrite, LogLine, Run, RunState, TaskRun
-from sensors.clock import SystemClock
+from pipelines.trial import Around, RunReport, SilentObserver, run_here, run_through
 
-__all__ = ["InProcess", "RunReport", "SilentObserver", "run_pipeline"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
-    """How a run went. `tasks` by name; `outputs` what they handed on as JSON; `values` what Python tasks returned."""
-
-    run: Run
-    tasks: Mapping[str, TaskRun]
-    outputs: Mapping[str, Any]
-    values: Mapping[str, Any] = field(default_factory=dict)
-    logs: Sequence[LogLine] = ()
-    datasets: Sequence[DatasetWrite] = ()
-    checks: Sequence[CheckResult] = ()
-
-    @property
-    def succeeded(self) -> bool:
-        """Say whether the run succeeded."""
-        return self.run.state is RunState.SUCCEEDED
-
-    @property
-    def error(self) -> str | None:
-        """Return why the run did not succeed."""
-        return self.run.error
+__all__ = ["InProcess", "RunReport", "SilentObserver", "run", "run_pipeline", "run_task"]
 
 
 async def run_pipeline(
@@ -72,55 +51,96 @@ async def run_pipeline(
     `events` are the causing events as expressions see them; `compile_options` evaluates `${{ … }}` in options (without
     it they stay as written). Raises DefinitionError, ParameterError, and TimeoutError after `within` seconds.
     """
-    definition = pipeline if isinstance(pipeline, PipelineDef) else describe(pipeline)
-    definition = replace(definition, tasks=tuple(_unhurried(task) for task in definition.tasks))
-    given = check_params(definition.params, params or {})
     local = InProcess()
-    using: dict[str, Engine] = {"python": local, **(engines or {})}
-    clock = SystemClock()
-    store = MemoryRuns(clock, {name: EngineTraits(one.survives, one.dedupes) for name, one in using.items()})
-    run = store.add(definition, given, partition=partition, events=events)
-    doors = Doors(compile=compile_options)
-    dispatcher = Dispatcher("test", store, using, SilentObserver(), clock, DispatchSettings(poll=0.05), doors)
-    for one in using.values():
-        await one.open()
-    try:
-        dispatcher.start()
-        async with asyncio.timeout(within):
-            while not store.runs[run.uid].state.final:
-                await asyncio.sleep(0.001)
-                await dispatcher.calm()
-    finally:
-        await dispatcher.stop(patience=0)
-        for one in using.values():
-            await one.close()
-    tasks = store.tasks(run.uid)
-    return RunReport(
-        run=store.runs[run.uid],
-        tasks=tasks,
-        outputs={name: orjson.loads(task.output) for name, task in tasks.items() if task.output is not None},
-        values={task: value for (_, task), value in local.values.items()},
-        logs=store.logs,
-        datasets=store.datasets,
-        checks=store.checks,
+    definition = pipeline if isinstance(pipeline, PipelineDef) else describe(pipeline)
+    report = await run_through(
+        definition,
+        check_params(definition.params, params or {}),
+        {"python": local, **(engines or {})},
+        Around(events, partition, compile_options, within),
     )
+    return replace(report, values={task: value for (_, task), value in local.values.items()})
 
 
-def _unhurried(task: Any) -> Any:
-    return replace(task, retries=replace(task.retries, backoff=0.0, max_delay=0.0))
+def run(
+    pipeline: "PipelineDef | Pipeline | Task[..., Any]",
+    params: Mapping[str, Any] | None = None,
+    *,
+    events: Sequence[Any] = (),
+    partition: str | None = None,
+    stubs: "Mapping[str | Task[..., Any], Any] | None" = None,
+    base: Path | None = None,
+    workers: int = 0,
+    engines: Mapping[str, Engine] | None = None,
+    within: float = 60.0,
+) -> RunReport:
+    """Run a pipeline to its end and return how it went; from ordinary code, a loop may run in this thread or not.
+
+    `stubs` says by task what it returns, or raises, without being called. `events` are the causing events as
+    expressions see them. Outputs are checked and reported, and written only with `base`, the folder where relative ones
+    start. `workers` is how many worker processes to use; 0 calls everything here, one at a time, where breakpoints
+    work. `engines` are for tasks that are no Python. Raises DefinitionError, ParameterError, and TimeoutError after
+    `within` seconds.
+    """
+    definition = pipeline if isinstance(pipeline, PipelineDef) else describe(pipeline)
+    given = check_params(definition.params, params or {})
+    stubbed = _stubs(definition, stubs or {})
+    around = Around(events, partition, literal_options, within)
+    return _from_anywhere(lambda: run_here(definition, given, stubbed, around, base, workers, engines or {}))
 
 
-class SilentObserver:
-    """An observer that notes nothing."""
+def run_task(
+    task: "Task[..., Any]",
+    params: Mapping[str, Any] | None = None,
+    *,
+    given: "Mapping[str | Task[..., Any], Any] | None" = None,
+    events: Sequence[Any] = (),
+    partition: str | None = None,
+    base: Path | None = None,
+    workers: int = 0,
+) -> RunReport:
+    """Run one task as the service would, `given` what the tasks that it needs handed on; return how it went.
 
-    def task_ended(self, run: Run, task: TaskRun) -> None:
-        """Note nothing."""
+    Raises DefinitionError when something that it needs is not given, ParameterError, and TimeoutError after a minute.
+    """
+    whole = describe(task)
+    one = whole.task(task.name)
+    there = {_name(key) for key in given or {}}
+    for need in one.needs:
+        if need not in there:
+            raise DefinitionError(f"task {task.name!r} needs {need!r}", "given", f"given={{{need!r}: …}}")
+    names = set(inspect.signature(task.function).parameters)
+    definition = replace(
+        whole,
+        tasks=(*(replace(whole.task(need), needs=()) for need in one.needs), one),
+        params={name: param for name, param in (whole.params or {}).items() if name in names},
+    )
+    return run(definition, params, events=events, partition=partition, stubs=given, base=base, workers=workers)
 
-    def run_ended(self, run: Run, state: RunState) -> None:
-        """Note nothing."""
 
-    def run_started(self, run: Run) -> None:
-        """Note nothing."""
+def _stubs(definition: PipelineDef, stubs: "Mapping[str | Task[..., Any], Any]") -> dict[str, Stub]:
+    names = [task.name for task in definition.tasks]
+    found = {}
+    for key, value in stubs.items():
+        name = _name(key)
+        if name not in names:
+            raise DefinitionError(f"there is no task {name!r} to stub", "stubs", nearest(name, names))
+        found[name] = Stub(value)
+    return found
+
+
+def _name(key: "str | Task[..., Any]") -> str:
+    return key if isinstance(key, str) else key.name
+
+
+def _from_anywhere(work: Callable[[], Coroutine[Any, Any, RunReport]]) -> RunReport:
+    """Run to the end, also where a loop runs already: then beside it, in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
 
 
 class InProcess:
@@ -158,8 +178,13 @@ class InProcess:
         except Exception as error:
             context.log("stderr", f"{type(error).__name__}: {error}")
             raise TaskFailed(f"{type(error).__name__}: {error}", type(error).__name__) from error
-        self.values[context.run.uid, context.task.name] = value
+        self.values[context.run.uid, context.task_run.label] = value
         return TaskResult(output=_as_json(value))
+
+    def _handed_on(self, context: TaskContext, need: str) -> Any:
+        """Return what a task above returned: as it was where one function returned it, else as JSON."""
+        label = f"{need}[{context.task_run.partition}]" if need == context.task.per else need
+        return self.values.get((context.run.uid, label), context.upstream[need])
 
     async def cancel(self, context: TaskContext, handle: str) -> None:
         """Stop waiting; a thread cannot be stopped."""
@@ -171,15 +196,36 @@ class InProcess:
         given: dict[str, Any] = {}
         for name, parameter in inspect.signature(function).parameters.items():
             if name == CONTEXT:
-                given[name] = context
+                given[name] = _context(context)
+            elif context.task_run.partition and name in SLICE:
+                given[name] = context.item if name == "item" else context.partition
             elif name in context.upstream:
-                given[name] = self.values.get((context.run.uid, name), context.upstream[name])
+                given[name] = self._handed_on(context, name)
             elif context.params.get(name) is not None:
                 value = context.params[name]
                 given[name] = to_python(parameter_type(function, name), value) if isinstance(function, Task) else value
             elif parameter.default is inspect.Parameter.empty:
                 given[name] = None
         return given
+
+
+def _context(context: TaskContext) -> Context:
+    """Return what a worker would give the function as its context."""
+    run, task_run = context.run, context.task_run
+    return Context(
+        run=run.uid,
+        task=task_run.task,
+        attempt=task_run.attempt,
+        pipeline=run.pipeline,
+        key=run.key,
+        trigger=run.trigger,
+        partition=task_run.partition or run.partition or "",
+        params=context.params,
+        event_uids=tuple(run.events),
+        environ=context.environ,
+        headers=context.headers,
+        log=lambda text: context.log("log", str(text)),
+    )
 
 
 def _function(reference: str) -> Callable[..., Any]:

@@ -147,7 +147,12 @@ async def _compose(
         PipelineObserver(tracing, instruments, clock),
         clock,
         DispatchSettings(lease=dispatch.lease, grace=dispatch.grace, runs=dispatch.runs, poll=dispatch.poll),
-        Doors(propagate=propagator(f"tidegate/{config.name}"), compile=_compiler(config), fail_point=fail_point),
+        Doors(
+            propagate=propagator(f"tidegate/{config.name}"),
+            compile=_compiler(config),
+            fail_point=fail_point,
+            pools=lambda: rules.current.pools,
+        ),
     )
     aftermath.wake = hint.wake = dispatcher.wake
     aftermath.cancelled = dispatcher.cancel_hint

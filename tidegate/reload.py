@@ -1,4 +1,4 @@
-"""Reload: a changed configuration that is valid is swapped in.
+"""Reload: a changed configuration that is valid is swapped in; so are pipelines whose Python has changed.
 
 An invalid one is refused and reported, the old one runs on.
 """
@@ -12,6 +12,7 @@ from watchfiles import awatch
 
 from config.model import ServiceConfig
 from config.problems import ConfigProblems
+from pipelines.pipeline import definition_hash, to_json
 
 _log = logging.getLogger("tidegate.reload")
 Version = tuple[int, int, int]
@@ -42,7 +43,8 @@ async def watch_config(
         )  # before loading: what changes meanwhile is seen by the next look
         try:
             config = await asyncio.to_thread(load)
-            if config.hash == current:
+            identity = await asyncio.to_thread(_identity, config)
+            if identity == current:
                 continue
             await apply(config)
         except ConfigProblems as problems:
@@ -59,7 +61,7 @@ async def watch_config(
             )
             await refused(str(error) or type(error).__name__)
         else:
-            current = config.hash
+            current = identity
             watched = await asyncio.to_thread(_resolved, config.files)
             seen = {**await asyncio.to_thread(_versions, watched), **seen}
             _log.info("configuration %s is in force", config.hash[:12], extra={"action": "reloaded"})
@@ -92,6 +94,11 @@ async def _changed(seen: Mapping[Path, Version]) -> None:
         _log.debug("the configuration's files cannot be watched now: %s", error)
     while not await asyncio.to_thread(differs):  # noqa: ASYNC110 - nobody could set an event
         await asyncio.sleep(RECHECK / 1_000)
+
+
+def _identity(config: ServiceConfig) -> str:
+    """Return what changes with the configuration's text and with the pipelines that its Python defines."""
+    return " ".join([config.hash, *(definition_hash(to_json(one)) for one in config.pipelines.values())])
 
 
 def _resolved(files: Sequence[Path]) -> list[Path]:

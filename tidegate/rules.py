@@ -34,6 +34,7 @@ class Rules:
     config_hash: str
     paused: Mapping[str, Paused]
     alerts: AlertRules = field(default_factory=AlertRules)
+    pools: Mapping[str, int] = field(default_factory=dict)
 
 
 class RulesInForce:
@@ -103,4 +104,6 @@ def compile_rules(config: ServiceConfig, paused: Mapping[str, Paused]) -> Rules:
     concurrency = {name: definition.concurrency for name, definition in config.pipelines.items()}
     configured = {name: trigger.paused for name, trigger in config.triggers.items() if trigger.paused is not None}
     rules = RuleSet(config.triggers, config_hash=config.hash, concurrency=concurrency)
-    return Rules(rules, pipelines, concurrency, config.hash, {**configured, **paused}, compile_alerts(config))
+    return Rules(
+        rules, pipelines, concurrency, config.hash, {**configured, **paused}, compile_alerts(config), config.pools
+    )

@@ -10,7 +10,7 @@ whole or not at all, and is durable before its handle is.
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def keep(value: Any, folder: Path, name: str) -> Any:
     if len(data) <= MAX_INLINE:
         return orjson.loads(data)
     path = folder / f"{stem}.json"
-    _place(path, lambda temporary: temporary.write_bytes(data))
+    place(path, lambda temporary: temporary.write_bytes(data))
     return {HANDLE: {"path": str(path), "format": "json", "bytes": len(data)}}
 
 
@@ -102,8 +102,27 @@ def handle_of(output: Any) -> Mapping[str, Any] | None:
     return None
 
 
+def handles_in(output: Any) -> list[Mapping[str, Any]]:
+    """Return the handles of an output: its own, or those of its elements where it is the list of slices' outputs."""
+    parts = output if isinstance(output, list) else [output]
+    return [handle for part in parts if (handle := handle_of(part)) is not None]
+
+
+def moved(output: Any, place_of: Callable[[Mapping[str, Any]], str]) -> Any:
+    """Return an output whose handles name the paths that `place_of` gives for them."""
+    if isinstance(output, list):
+        return [moved(part, place_of) if handle_of(part) is not None else part for part in output]
+    handle = handle_of(output)
+    return output if handle is None else {HANDLE: {**handle, "path": place_of(handle)}}
+
+
 def load(output: Any, wanted: str = "") -> Any:
-    """Return the value behind an output. `wanted` names the frame that the reader asks for, like `polars.LazyFrame`."""
+    """Return the value behind an output; of a list, the values behind its elements.
+
+    `wanted` names the frame that the reader asks for, like `polars.LazyFrame`.
+    """
+    if isinstance(output, list) and handles_in(output):
+        return [load(part) if handle_of(part) is not None else part for part in output]
     handle = handle_of(output)
     if handle is None:
         return output
@@ -124,7 +143,7 @@ def _keep_frame(value: Any, path: Path) -> dict[str, Any] | None:
     if library == "polars" and type(value).__name__ == "LazyFrame":
         import polars as pl
 
-        _place(path, value.sink_ipc)
+        place(path, value.sink_ipc)
         whole = pl.scan_ipc(path)
         kinds = [(name, str(kind)) for name, kind in whole.collect_schema().items()]
         return _handle(path, "polars", whole.select(pl.len()).collect().item(), kinds)
@@ -135,7 +154,7 @@ def _keep_frame(value: Any, path: Path) -> dict[str, Any] | None:
     frame = as_frame(value)
     if frame is None:
         return None
-    _place(path, frame.write_ipc)
+    place(path, frame.write_ipc)
     return _handle(path, "polars", frame.height, schema_of(frame))
 
 
@@ -151,7 +170,7 @@ def _keep_arrow(table: Any, path: Path, library: str) -> dict[str, Any]:
                 writer.write_batch(batch)
                 rows += batch.num_rows
 
-    _place(path, write)
+    place(path, write)
     return _handle(path, library, rows, [(field.name, str(field.type)) for field in table.schema])
 
 
@@ -207,7 +226,8 @@ def _culprit(value: Any, path: str = "") -> tuple[str, Any]:
     return path, value
 
 
-def _place(path: Path, write: Any) -> None:
+def place(path: Path, write: Any) -> None:
+    """Let a file appear whole and durable under its name: `write` is called with a temporary path beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

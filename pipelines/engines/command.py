@@ -350,6 +350,7 @@ def _result(
         words = "\n".join(line for line in last if line.strip())
         message = f"{argv[0]} ended with {end}" + (f"; its last words:\n{words}" if words else "")
         failure = TaskFailed(message, "crashed" if end.code < 0 else "exit_code")
+        failure.detail = None if end.code < 0 else f"exit:{end.code}"
     failure.cpu_seconds, failure.peak_rss_bytes = end.cpu, end.rss
     raise failure
 

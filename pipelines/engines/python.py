@@ -17,11 +17,15 @@ from pipelines.kind import EngineKind, EngineSettings
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options, time_left
+from pipelines.workers.in_loop import LoopCalls
+from pipelines.workers.loop_watch import LoopWatch
 from pipelines.workers.pool import Outcome, WorkerLimits, WorkerPool
 
 
 class PythonOptions(FunctionOptions):
-    """A function task in a warm worker of this service."""
+    """A function task in a warm worker of this service. `in_loop`: in its own loop instead, for an `async def`."""
+
+    in_loop: bool = False
 
 
 class PythonEngine:
@@ -34,6 +38,7 @@ class PythonEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._pool: WorkerPool | None = None
+        self._calls: LoopCalls | None = None
         self._jobs: dict[str, asyncio.Task[Outcome]] = {}
         self._numbers = itertools.count(1)
 
@@ -44,12 +49,19 @@ class PythonEngine:
         settings = self._settings
         options: PythonOptions = read_options(PythonOptions, context, settings.base)
         handle = str(next(self._numbers))
-        run = self._workers().run(
-            make_job(context, options, settings),
-            context.log,
-            time_left(context, settings.clock),
-            options.memory or settings.task_memory,
-        )
+        job, left = make_job(context, options, settings), time_left(context, settings.clock)
+        if options.in_loop:
+            if context.task.inputs:
+                raise TaskFailed(
+                    f"task {context.task.name!r} has `in_loop`, for tasks that only wait, and `inputs`; take one out",
+                    "bad_options",
+                    retryable=False,
+                )
+            if self._calls is None:
+                self._calls = LoopCalls(LoopWatch())
+            run = self._calls.run(job, context.log, left)
+        else:
+            run = self._workers().run(job, context.log, left, options.memory or settings.task_memory)
         self._jobs[handle] = asyncio.get_running_loop().create_task(run)
         return handle
 
@@ -113,6 +125,9 @@ class PythonEngine:
             await pool.close()
         if jobs:
             await asyncio.wait(jobs, timeout=5)
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            await calls.close()
 
 
 def _unheard(_stream: str, _text: str) -> None:

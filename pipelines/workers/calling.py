@@ -1,8 +1,8 @@
 """Calling a task's function: names become arguments, JSON becomes what annotations ask for.
 
 In flow the function and the job's values; out flows what the function returned. A parameter gets, in this order: the
-task's own argument of that name, what the needed task of that name handed on, the run's parameter, the context (by
-annotation, or by the name `context`), its default.
+task's own argument of that name (of a slice: its `item` and `partition`), what the needed task of that name handed on,
+the run's parameter, the context (by annotation, or by the name `context`), its default.
 """
 
 import asyncio
@@ -20,32 +20,22 @@ from pipelines.context import Context
 from pipelines.datasets.values import ValueTrouble, load
 from pipelines.errors import TaskFailed
 from pipelines.graph import nearest
+from pipelines.workers.frames import Job
 
 CONTEXT = "context"
 
 
-def call(
-    function: Callable[..., Any],
-    context: Context,
-    args: Mapping[str, Any],
-    upstream: Mapping[str, Any],
-    params: Mapping[str, Any],
-) -> Any:
+def call(function: Callable[..., Any], context: Context, job: Job) -> Any:
     """Call the function with what its parameters name; an `async def` runs to its end in a loop of its own."""
-    positional, named = bound(function, context, args, upstream, params)
+    positional, named = bound(function, context, job)
     if inspect.iscoroutinefunction(function):
         return asyncio.run(function(*positional, **named))
     return function(*positional, **named)
 
 
-def bound(
-    function: Callable[..., Any],
-    context: Context,
-    args: Mapping[str, Any],
-    upstream: Mapping[str, Any],
-    params: Mapping[str, Any],
-) -> tuple[list[Any], dict[str, Any]]:
+def bound(function: Callable[..., Any], context: Context, job: Job) -> tuple[list[Any], dict[str, Any]]:
     """Return positional and named arguments; raises TaskFailed (not retryable) for one that is nowhere to be had."""
+    args, upstream, params = {**job.slice, **job.args}, job.upstream, job.params
     positional: list[Any] = []
     named: dict[str, Any] = {}
     hints = _hints(function)
@@ -74,7 +64,27 @@ def bound(
             positional.append(value)
         else:
             named[name] = value
+    _refuse_unknown(function, job.args)
     return positional, named
+
+
+def is_context(function: Callable[..., Any], name: str) -> bool:
+    """Say whether a parameter of a function gets the context."""
+    return name == CONTEXT or _hints(function).get(name) is Context
+
+
+def _refuse_unknown(function: Callable[..., Any], args: Mapping[str, Any]) -> None:
+    """Refuse arguments of the task's own that the function does not take: they are mistyped, not meant for nobody."""
+    parameters = inspect.signature(function).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for name in args:
+        if name not in parameters:
+            raise TaskFailed(
+                f"the function takes no argument {name!r}; {nearest(name, list(parameters))}",
+                "bad_arguments",
+                retryable=False,
+            )
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:

@@ -24,6 +24,8 @@ import orjson
 
 MANIFEST = "code.json"
 Marks = tuple[int, int, int]
+_ROOT = Path(__file__).resolve().parents[2]
+_OWN = tuple(f"{_ROOT / name}/" for name in ("sensors", "triggers", "pipelines", "config", "tidegate"))
 
 
 class CodeGone(ImportError):
@@ -55,6 +57,24 @@ class UserCode:
         self._manifest, self._store = manifest, store
         self._bound = _read(manifest)
         return all(self._current(file, loaded) for file, loaded in self._loaded.items())
+
+    def forget(self) -> None:
+        """Take all that was imported out of Python's hands: it will be imported anew. What holds it keeps it."""
+        for name, module in list(sys.modules.items()):
+            if getattr(module, "__file__", None) in self._loaded:
+                del sys.modules[name]
+        self._loaded.clear()
+
+    def close(self) -> None:
+        """Leave Python's import system as it was found."""
+        self.forget()
+        self._folders = ()
+        if self._hooked:
+            self._hooked = False
+            sys.path_hooks.remove(self._finder)
+            for path, finder in list(sys.path_importer_cache.items()):
+                if isinstance(finder, _Finder):
+                    del sys.path_importer_cache[path]
 
     def bind(self) -> None:
         """Write down for the run what has been imported and is not in its manifest yet; others' entries stay."""
@@ -140,8 +160,11 @@ class UserCode:
         )
 
     def _ours(self, path: str) -> bool:
-        return "site-packages" not in path and f"{path.rstrip('/')}/".startswith(
-            tuple(f"{folder.rstrip('/')}/" for folder in self._folders)
+        folder = f"{path.rstrip('/')}/"
+        return (
+            "site-packages" not in path
+            and not folder.startswith(_OWN)
+            and folder.startswith(tuple(f"{one.rstrip('/')}/" for one in self._folders))
         )
 
 

@@ -23,8 +23,8 @@ class Job:
     output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame; `how`
     (the fields of `datasets.written.How`) says more than `mode`, and `connection` how the target is reached. `inputs`
     are datasets by the parameters that get their frames: `uri`, `connection`, and `dataset`, which is a configured name
-    like that of the target (empty: none). `resumes` is the run that this one
-    resumes. Connections hold secrets: a job is neither logged nor stored.
+    like that of the target (empty: none). `resumes` is the run that this one resumes. Connections hold secrets: a job
+    is neither logged nor stored. `slice` are the element and the name of a slice, by the parameters that may take them.
     `code` is where versions of the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds.
     """
 
@@ -32,6 +32,7 @@ class Job:
     base: str
     sys_path: tuple[str, ...] = ()
     args: Mapping[str, Any] = field(default_factory=dict)
+    slice: Mapping[str, Any] = field(default_factory=dict)
     upstream: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Job:
     key: str = ""
     trigger: str | None = None
     event_uids: tuple[str, ...] = ()
-    events: tuple[Any, ...] = ()
+    events: tuple[Any, ...] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float | None = None
     target: str | None = None

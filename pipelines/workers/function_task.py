@@ -50,7 +50,7 @@ class FunctionOptions(EngineOptions):
     key: tuple[str, ...] = ()
     checks: tuple[CheckOptions, ...] = ()
     memory: Size | None = None
-    events: Any = ()
+    events: Any = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -85,6 +85,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         base=str(settings.base.absolute()),
         sys_path=options.sys_path,
         args=options.args,
+        slice={"item": context.item, "partition": task_run.partition} if task_run.partition else {},
         upstream=context.upstream,
         params=context.params,
         environ=context.environ,
@@ -106,7 +107,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         key=run.key,
         trigger=run.trigger,
         event_uids=tuple(run.events),
-        events=tuple(options.events) if isinstance(options.events, list | tuple) else (),
+        events=tuple(options.events) if isinstance(options.events, list | tuple) else None,
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )

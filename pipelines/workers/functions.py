@@ -20,7 +20,9 @@ from pipelines.workers.frames import Job
 class Functions:
     """The functions that one worker has imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool = True) -> None:
+        """`first`: the user's folders go before all others, as in a process that is theirs."""
+        self._first = first
         self._found: dict[tuple[str, str], Callable[..., Any]] = {}
         self._path: tuple[str, ...] = ()
         self._own_path = list(sys.path)
@@ -31,9 +33,21 @@ class Functions:
         folders = folders_of(job)
         if folders != self._path:
             self._path = folders
-            sys.path[:] = [*folders, *(entry for entry in self._own_path if entry not in folders)]
+            others = [entry for entry in self._own_path if entry not in folders]
+            sys.path[:] = [*folders, *others] if self._first else [*others, *folders]
         kept = Path(job.code) if job.code else None
         return self._code.fits(folders, manifest_of(Path(job.values)) if kept else None, kept)
+
+    def forget(self) -> None:
+        """Begin anew, as a new process would: for the one process that cannot be replaced."""
+        self._found.clear()
+        self._code.forget()
+
+    def close(self) -> None:
+        """Leave the process as it was found."""
+        self._found.clear()
+        self._code.close()
+        sys.path[:] = [entry for entry in sys.path if entry in self._own_path or entry not in self._path]
 
     def resolve(self, job: Job) -> Callable[..., Any]:
         """Import what is needed and return the function; TaskFailed (not retryable) says what was not found."""

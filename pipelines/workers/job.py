@@ -9,7 +9,8 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -37,7 +38,6 @@ def carry_out(
     """Run the job to its end and return its answer. Nothing that a function does raises out of here."""
     before = {name: os.environ.get(name) for name in {*PROPAGATION, *job.environ}}
     findings: list[Finding] = []
-    step = "the inputs could not be read"
     context = context_of(job, log, asked_to_stop)
     try:
         for name in PROPAGATION:
@@ -45,28 +45,10 @@ def carry_out(
         os.environ.update(job.environ)
         function = functions.resolve(job)
         frames, datasets = read_inputs(job, function)
-        step = "nothing was published"
-        value = call(function, context, {**job.args, **frames}, job.upstream, job.params)
-        if job.target is not None or job.checks:
-            value = computed(value)
-        datasets += _publish(job, value, findings)
-        output = keep(value, Path(job.values), _value_name(job))
-    except TaskFailed as error:
-        if error.__cause__ is not None and error.kind == "import":
-            traceback.print_exception(error.__cause__)
-        return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
-    except StaleWrite as error:
-        return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
-    except TargetBusy as error:
-        return _failed(f"{step}: {error}", "busy", True, None, job, findings)
-    except TargetUnusable as error:
-        return _failed(f"{step}: {error}", "output", error.retryable, None, job, findings)
-    except ValueTrouble as error:
-        return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
+        value = call(function, context, replace(job, args={**job.args, **frames}))
+        return finish(job, value, findings, datasets)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
-        _print_user_part(error)
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _failed(said, type(error).__name__, True, None, job, findings)
+        return answer_to(error, job, findings)
     finally:
         for name, old in before.items():
             if old is None:
@@ -74,11 +56,45 @@ def carry_out(
             else:
                 os.environ[name] = old
         shutil.rmtree(context.folder, ignore_errors=True)
+
+
+def finish(job: Job, value: Any, findings: list[Finding], datasets: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Judge, publish and keep what the function returned; return the job's answer. `datasets` are those it read."""
+    if job.target is not None or job.checks:
+        value = computed(value)
+    written = _publish(job, value, findings)
+    output = keep(value, Path(job.values), _value_name(job))
     return {
         "output": output,
-        "datasets": datasets,
+        "datasets": [*datasets, *written],
         "checks": [_told(job, finding) for finding in findings],
     }
+
+
+def _print_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def answer_to(
+    error: BaseException, job: Job, findings: list[Finding], tell: Callable[[str], None] = _print_error
+) -> dict[str, Any]:
+    """Return the answer that an exception stands for; `tell` gets the lines of a traceback where it helps the user."""
+    match error:
+        case TaskFailed():
+            if error.__cause__ is not None and error.kind == "import":
+                _tell_trace(error.__cause__, tell)
+            return _failed(str(error), error.kind, error.retryable, error.retry_after, job, findings)
+        case StaleWrite():
+            return _failed(f"nothing was published: {error}", "fenced", False, None, job, findings)
+        case TargetBusy():
+            return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
+        case TargetUnusable():
+            return _failed(f"nothing was published: {error}", "output", error.retryable, None, job, findings)
+        case ValueTrouble():
+            return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
+    _tell_trace(error, tell)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _failed(said, type(error).__name__, True, None, job, findings)
 
 
 def context_of(job: Job, log: Callable[[str], None], asked_to_stop: Callable[[], bool]) -> Context:
@@ -93,7 +109,7 @@ def context_of(job: Job, log: Callable[[str], None], asked_to_stop: Callable[[],
         partition=job.partition,
         params=job.params,
         event_uids=job.event_uids,
-        events=job.events,
+        given_events=job.events,
         environ=job.environ,
         headers=job.headers,
         deadline=None if job.deadline is None else datetime.fromtimestamp(job.deadline, UTC),
@@ -161,13 +177,15 @@ def _failed(
     }
 
 
-def _print_user_part(error: BaseException) -> None:
-    """Print the traceback to standard error, without the frames of this worker above the user's function."""
+def _tell_trace(error: BaseException, tell: Callable[[str], None]) -> None:
+    """Tell the traceback, without the frames of this worker above the user's function."""
     trace = error.__traceback__
     here = Path(__file__).parent
     while trace is not None and _ours(trace.tb_frame, here) and trace.tb_next is not None:
         trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    for part in traceback.format_exception(type(error), error, trace):
+        for line in part.rstrip("\n").split("\n"):
+            tell(line)
 
 
 def _ours(frame: FrameType, here: Path) -> bool:

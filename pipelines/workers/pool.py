@@ -38,11 +38,14 @@ Log = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A job's answer: its JSON fields (see `pipelines.workers.frames`), CPU seconds and peak resident bytes."""
+    """A job's answer: its JSON fields (see `pipelines.workers.frames`), CPU seconds and peak resident bytes.
+
+    The figures are None where the job shared its process.
+    """
 
     answer: Mapping[str, Any]
-    cpu: float
-    rss: int
+    cpu: float | None
+    rss: int | None
 
 
 @dataclass(frozen=True, slots=True)

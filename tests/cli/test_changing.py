@@ -1,11 +1,14 @@
 """Changing commands: start, cancel, resume, pause; destructive and bulk verbs ask first."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
 from typer.testing import Result
 
+from pipelines.run import RunState
 from tests.support.served import Served
 
 Ask = Callable[..., Result]
@@ -98,3 +101,22 @@ def test_pausing(ask: Ask, served: Served) -> None:
     assert "paused (drop)" in ask("triggers", "pause", "everything", "--drop").output
     assert json.loads(ask("triggers", "resume", "everything", "--json").output)["paused"] is None
     assert ask("sensors", "pause", "nobody").exit_code == 1
+
+
+@pytest.mark.parametrize("state", [RunState.SUCCEEDED, RunState.FAILED])
+def test_start_with_logs_prints_them_and_ends_with_the_run(state: RunState, served: Served, ask: Ask) -> None:
+    """The log comes as it is written; the exit code is the run's."""
+
+    async def work_when_started() -> None:
+        while not await served.house.work(state):
+            await asyncio.sleep(0.01)
+
+    served.do(served.house.work())
+    worker = threading.Thread(target=lambda: served.do(work_when_started()))
+    worker.start()
+    result = ask("runs", "start", "anything", "--logs")
+    worker.join()
+
+    assert "reading a.csv" in result.output
+    assert result.output.rstrip().splitlines()[-1].count(str(state)) >= 1
+    assert result.exit_code == (0 if state is RunState.SUCCEEDED else 1)

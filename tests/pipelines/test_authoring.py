@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.authoring import CheckSpec, Retries, Task, between, not_null, pipeline, row_count, task, unique
+from pipelines.authoring import CheckSpec, Context, Retries, Task, between, not_null, pipeline, row_count, task, unique
 from pipelines.describe import describe
+from pipelines.engines.dask import DaskOptions
+from pipelines.engines.python import PythonOptions
 from pipelines.errors import DefinitionError
 from pipelines.pipeline import Param, from_json, to_json
 from tests.pipelines.authored import shop
@@ -134,6 +136,11 @@ def test_annotations_become_types() -> None:
         pytest.param(lambda: task(retries={"atempts": 1}), id="retries-key"),
         pytest.param(lambda: task(checks=["row_count"]), id="check"),  # type: ignore[list-item]
         pytest.param(lambda: task(int), id="class"),
+        pytest.param(lambda: task(on="moon"), id="place"),
+        pytest.param(lambda: task(memory="much"), id="memory"),
+        pytest.param(lambda: task(in_loop=True)(lonely), id="in-loop-not-async"),
+        pytest.param(lambda: task(in_loop=True, on="dask"), id="in-loop-elsewhere"),
+        pytest.param(lambda: pipeline("p", [], on="dask:"), id="pipeline-place"),
         pytest.param(lambda: pipeline("p", [len]), id="no-task"),  # type: ignore[list-item]
     ],
 )
@@ -148,3 +155,55 @@ def test_checks_and_retries_are_plain_data() -> None:
     assert row_count(min=1) == CheckSpec("row_count", {"min": 1}, "fail")
     assert between("x", max=0, severity="warn") == CheckSpec("between", {"column": "x", "max": 0}, "warn")
     assert task(retries={"attempts": 2, "backoff": "5s"})(lonely).settings.retries == Retries(attempts=2, backoff=5.0)
+
+
+def takes_context(n: int, ctx: Context) -> int:
+    return n + len(ctx.events)
+
+
+def takes_context_only(context: Context) -> str:
+    return context.run
+
+
+async def waits(n: int) -> int:
+    return n
+
+
+def test_the_context_is_no_parameter_of_the_run() -> None:
+    """By annotation or by name; the events come along only for a function that names them, or is said to need them."""
+    definition = describe(pipeline("p", [make_task(takes_context), make_task(takes_context_only)]))
+    said = describe(make_task(takes_context_only, events=True))
+
+    assert definition.params == {"n": Param(type="int", required=True)}
+    assert definition.task("takes_context").options["events"] == "${{ events }}"
+    assert "events" not in definition.task("takes_context_only").options
+    assert said.task("takes_context_only").options["events"] == "${{ events }}"
+
+
+@pytest.mark.parametrize(
+    ("on", "options"),
+    [
+        pytest.param("dask", {}, id="dask"),
+        pytest.param("dask:big", {"connection": "big"}, id="connection"),
+        pytest.param("tcp://host:8786", {"scheduler": "tcp://host:8786"}, id="address"),
+    ],
+)
+def test_one_word_says_where_tasks_run(on: str, options: dict[str, str]) -> None:
+    """For a task, or for all tasks of a pipeline that do not say so themselves; a task in the loop stays there."""
+    own = describe(make_task(lonely, on=on, memory="1GiB")).task("lonely")
+    whole = describe(
+        pipeline(
+            "p", [make_task(lonely), make_task(waits, in_loop=True), make_task(takes_all_here, on="python")], on=on
+        )
+    )
+
+    assert own.engine == whole.task("lonely").engine == "dask"
+    assert {name: own.options[name] for name in options} == options
+    assert own.options["memory"] == 1 << 30
+    assert (whole.task("waits").engine, whole.task("waits").options["in_loop"]) == ("python", True)
+    assert whole.task("takes_all_here").engine == "python"
+    DaskOptions.model_validate(own.options)
+    PythonOptions.model_validate(whole.task("waits").options)
+
+
+def takes_all_here() -> None: ...

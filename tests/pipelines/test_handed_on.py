@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -66,3 +67,25 @@ def test_a_value_is_there_as_long_as_its_file(tmp_path: Path) -> None:
     assert len(load(large)) == 1000
     Path(large["$value"]["path"]).unlink()
     assert not value_there(large)
+
+
+def test_of_a_task_that_fans_out_only_lost_slices_go_again() -> None:
+    """A slice whose value is lost and needed is made anew; its neighbours keep theirs."""
+    fan = PipelineDef(
+        name="p",
+        tasks=(
+            TaskDef(name="a", engine="python", partitions=["x", "y"]),
+            TaskDef(name="b", engine="python", needs=("a",)),
+        ),
+    )
+    node, bad = TaskRun(uid="1", run="r", task="a"), TaskRun(uid="4", run="r", task="b", state=TaskState.FAILED)
+    done = [
+        replace(node, uid=name, partition=name, state=TaskState.SUCCEEDED, output=f'"{name}"') for name in ("x", "y")
+    ]
+    tasks = [replace(node, state=TaskState.SUCCEEDED, output='["x", "y"]'), *done, bad]
+    kept = keepable(fan, tasks, lambda output: output != "y")
+
+    assert {task.label: str(task.state) for task in kept} == {
+        "a": "pending", "a[x]": "succeeded", "a[y]": "pending", "b": "failed",
+    }  # fmt: skip
+    assert keepable(fan, tasks, lambda _: True) == tasks

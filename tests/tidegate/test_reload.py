@@ -170,3 +170,41 @@ async def test_what_needs_a_new_start_is_said(tmp_path: Path, caplog: pytest.Log
 
     assert "changes of listen take effect when the service is started again" in caplog.text
     assert "more" in gate.service.config.triggers
+
+
+FLOW = """
+from helper import suffix
+from pipelines.authoring import task
+
+@task
+def one() -> str: return "one" + suffix()
+"""
+
+
+async def test_a_change_of_a_pipelines_python_is_a_reload(tmp_path: Path) -> None:
+    """A task that is added to the module, or to one that it imports, is there for new runs; a broken one is refused."""
+    (tmp_path / "flow.py").write_text(FLOW)
+    (tmp_path / "helper.py").write_text("def suffix(): return '!'\n")
+    path = tmp_path / "tidegate.yaml"
+    path.write_text("service: {name: svc}\npipelines:\n  p: {python: 'flow:one'}\n")
+    first = await asyncio.to_thread(load_config, [path], environ={})
+    applied: list[ServiceConfig] = []
+    refusals: list[str] = []
+
+    async def apply(config: ServiceConfig) -> None:
+        applied.append(config)
+
+    async def refused(why: str) -> None:
+        refusals.append(why)
+
+    assert {"flow.py", "helper.py"} <= {file.name for file in first.files}
+    watching = asyncio.create_task(watch_config(first.files, lambda: load_config([path], environ={}), apply, refused))
+    try:
+        two = FLOW.replace("@task", "@task\ndef zero() -> str: return ''\n\n@task").replace("one()", "one(zero: str)")
+        await _write_until(tmp_path / "flow.py", two, lambda: applied)
+        assert [task.name for task in applied[0].pipelines["p"].tasks] == ["zero", "one"]
+        await _write_until(tmp_path / "helper.py", "def suffix(: broken", lambda: refusals)
+        assert "helper.py line 1" in refusals[0]
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})

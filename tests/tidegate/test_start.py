@@ -1,6 +1,7 @@
 """Runs that people start, and start again after a failure."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -78,8 +79,8 @@ async def test_an_unknown_pipeline_fails_nobody_else(works: OpenWorks) -> None:
     assert len(await house.all_runs()) == 1
 
 
-async def _fail_at_two(house: object, state: RunState = RunState.FAILED) -> str:
-    """Start a run whose first task succeeds and whose second does not; return its uid."""
+async def _fail_at_two(house: object, state: RunState = RunState.FAILED, output: str = '{"rows": 7}') -> str:
+    """Start a run whose first task succeeds (and hands `output` on) and whose second does not; return its uid."""
     from tests.support.works import T0, Works, _ended
 
     assert isinstance(house, Works)
@@ -89,7 +90,7 @@ async def _fail_at_two(house: object, state: RunState = RunState.FAILED) -> str:
     from dataclasses import replace
 
     tasks = [
-        replace(_ended(one, TaskState.SUCCEEDED), output='{"rows": 7}'),
+        replace(_ended(one, TaskState.SUCCEEDED), output=output),
         _ended(two, TaskState(state.value)),
         replace(three, state=TaskState.UPSTREAM_FAILED, finished_at=T0),
     ]
@@ -116,6 +117,19 @@ async def test_resume_keeps_what_succeeded(works: OpenWorks, state: RunState) ->
     assert tasks["two"].engine_key != next(
         task.engine_key for task in await house.store.read(lambda reader: reader.tasks(old)) if task.task == "two"
     )
+
+
+async def test_resume_makes_a_lost_value_anew(works: OpenWorks, tmp_path: Path) -> None:
+    """A task whose value's file is gone runs again in the resumed run, visibly; one whose file is there does not."""
+    house = await works(CONFIG)
+    for file, state in ((tmp_path / "gone.arrow", TaskState.RUNNING), (tmp_path / "there.arrow", TaskState.SUCCEEDED)):
+        if state is TaskState.SUCCEEDED:
+            file.write_bytes(b"x")
+        handle = f'{{"$value": {{"path": "{file}", "format": "arrow"}}}}'
+        await house.resume(await _fail_at_two(house, output=handle))
+        (claimed,) = await house.claim()
+
+        assert {task.task: task.state for task in claimed.tasks}["one"] == state
 
 
 @pytest.mark.parametrize("state", [None, RunState.QUEUED, RunState.RUNNING, RunState.SUCCEEDED])

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from tidegate.api.asking import EventUidQuery, HouseDep, Name, PageDep, RunUidQuery, TextQuery, read_page
+from tidegate.api.drawing import GraphFormat, drawn
 from tidegate.api.house import House
 from tidegate.api.models_runs import DatasetHistory, DatasetPage, Lineage, PipelineList, PipelineView
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, not_found
 from tidegate.api.views_runs import dataset_row, edge_view, node_view, pipeline_view
+from tidegate.graphs.nodes import pipeline_nodes
 from tidegate.store.reader import Row
 
 router = APIRouter(prefix="/api/v1", tags=["lineage"])
@@ -100,6 +102,13 @@ async def show_pipeline(house: HouseDep, name: Name) -> PipelineView:
     if not found:
         raise not_found(f"pipeline {name}")
     return found[0]
+
+
+@router.get("/pipelines/{name}/graph", responses=problems(404, 422), summary="Draw a pipeline", tags=["runs"])
+async def draw_pipeline(house: HouseDep, name: Name, format: GraphFormat = "svg") -> Response:
+    """Draw the graph of a pipeline's tasks."""
+    shown = await show_pipeline(house, name)
+    return drawn(pipeline_nodes([task.model_dump() for task in shown.tasks]), format)
 
 
 async def _pipelines(house: House, only: str | None = None) -> list[PipelineView]:

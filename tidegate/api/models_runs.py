@@ -69,10 +69,17 @@ class TaskView(Model):
     error_kind: str | None
     cpu_seconds: float | None
     peak_rss_bytes: int | None
+    slices: dict[str, int] = Field(description="Of a task that fans out: how many partitions there are, by state.")
+
+
+class SlicePage(Paged):
+    """Slices of the tasks of a run that fan out, in the order of their elements."""
+
+    items: list[TaskView]
 
 
 class RunDetail(RunRow):
-    """A run with its parameters, its causing events and its tasks."""
+    """A run with its parameters, its causing events and its tasks. Slices have a list of their own."""
 
     params: dict[str, Any]
     depth: int
@@ -174,6 +181,13 @@ class PipelineTask(Model):
     outputs: list[str]
     timeout: float
     retries: int
+    upstream: str
+    on_failure: str
+    when: str | None
+    partitions: str | int | None = Field(description="The expression that it fans out over, or how many there are.")
+    per: str | None
+    max_parallel: int | None
+    pools: list[str]
 
 
 class PipelineView(Model):
@@ -182,6 +196,8 @@ class PipelineView(Model):
     name: str
     hash: str
     concurrency: int
+    max_tasks: int
+    timeout: float | None
     tags: list[str]
     params: dict[str, ParamView] | None
     tasks: list[PipelineTask]

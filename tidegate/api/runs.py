@@ -1,14 +1,16 @@
 """Runs: list, show, read their logs, start, cancel, resume."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from pipelines.params import check_params
 from pipelines.pipeline import PipelineDef, from_json
-from pipelines.run import Run, RunState, TaskRun
+from pipelines.run import Run, RunState, TaskRun, TaskState
 from sensors.event import Event, storable_text
 from tidegate.api.asking import EventUidQuery, HouseDep, MomentQuery, PageDep, RunUid, TextQuery, at, read_page
+from tidegate.api.drawing import GraphFormat, drawn
 from tidegate.api.house import House
 from tidegate.api.models_runs import (
     CancelRun,
@@ -20,11 +22,13 @@ from tidegate.api.models_runs import (
     RunPage,
     RunRow,
     RunStateAnswer,
+    SlicePage,
     StartRun,
 )
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, Fault, not_found, printable
-from tidegate.api.views_runs import log_row, run_detail, run_row, run_value_row
+from tidegate.api.views_runs import log_row, run_detail, run_row, run_value_row, task_view
+from tidegate.graphs.nodes import run_nodes
 from tidegate.start import StartAsk, UnknownPipeline, UnknownRun
 from tidegate.store.reader import Reader, Row
 
@@ -32,7 +36,7 @@ router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
 EVENTS_SHOWN = 100
 _BULK = 1000
 
-RunFacts = tuple[Run, list[TaskRun], list[Event], PipelineDef | None]
+RunFacts = tuple[Run, list[TaskRun], list[Event], PipelineDef | None, Mapping[str, Mapping[str, int]]]
 
 
 @router.get("", responses=problems(422), summary="List runs, newest first")
@@ -143,8 +147,35 @@ async def run_shown(house: House, uid: str) -> RunDetail:
     facts = await house.store.read(lambda reader: _facts(reader, uid))
     if facts is None:
         raise not_found(f"run {uid}; it may be past its retention")
-    run, tasks, events, definition = facts
-    return run_detail(run, tasks, events, definition)
+    return run_detail(*facts)
+
+
+@router.get("/{uid}/graph", responses=problems(404, 422), summary="Draw a run")
+async def draw_run(house: HouseDep, uid: RunUid, format: GraphFormat = "svg") -> Response:
+    """Draw the graph of a run's tasks with their states."""
+    shown = await run_shown(house, uid)
+    return drawn(run_nodes([task.model_dump() for task in shown.tasks]), format)
+
+
+@router.get("/{uid}/slices", responses=problems(404, 422), summary="List the partitions of a run's tasks")
+async def list_slices(
+    house: HouseDep,
+    uid: RunUid,
+    page: PageDep,
+    task: TextQuery = None,
+    state: Annotated[TaskState | None, Query()] = None,
+) -> SlicePage:
+    """List the slices of the tasks of a run that fan out, in the order of their elements."""
+    if await house.store.read(lambda reader: reader.run(uid)) is None:
+        raise not_found(f"run {uid}; it may be past its retention")
+    wanted = None if state is None else str(state)
+    rows, following = await read_page(
+        house,
+        page,
+        "slices",
+        lambda reader, cursor: reader.slices(uid, limit=page.limit, cursor=cursor, task=task, state=wanted),
+    )
+    return SlicePage(items=[task_view(row, []) for row in rows], cursor=following)
 
 
 def _facts(reader: Reader, uid: str) -> RunFacts | None:
@@ -154,9 +185,10 @@ def _facts(reader: Reader, uid: str) -> RunFacts | None:
     text = reader.definition(run.definition)
     return (
         run,
-        list(reader.tasks(uid)),
+        list(reader.nodes(uid)),
         list(reader.events_of_run(uid, EVENTS_SHOWN)),
         None if text is None else from_json(text),
+        reader.slice_counts(uid),
     )
 
 

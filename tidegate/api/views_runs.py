@@ -91,9 +91,13 @@ def _seconds(started: int | None, finished: int | None) -> float | None:
 
 
 def run_detail(
-    run: Run, tasks: Sequence[TaskRun], events: Sequence[Event], definition: PipelineDef | None
+    run: Run,
+    tasks: Sequence[TaskRun],
+    events: Sequence[Event],
+    definition: PipelineDef | None,
+    slices: Mapping[str, Mapping[str, int]],
 ) -> RunDetail:
-    """Show a run with its tasks in the order of the pipeline."""
+    """Show a run with its tasks in the order of the pipeline; `slices` counts partitions by task and state."""
     needs = {} if definition is None else {task.name: list(task.needs) for task in definition.tasks}
     context = parse_traceparent(run.run_span)
     return RunDetail(
@@ -105,11 +109,11 @@ def run_detail(
         span_id=None if context is None else context.span_id,
         events=[event_without_row(event) for event in events],
         event_count=max(len(run.events), len(events)),
-        tasks=[task_view(task, needs.get(task.task, [])) for task in tasks],
+        tasks=[task_view(task, needs.get(task.task, []), slices.get(task.task)) for task in tasks],
     )
 
 
-def task_view(task: TaskRun, needs: list[str]) -> TaskView:
+def task_view(task: TaskRun, needs: list[str], slices: Mapping[str, int] | None = None) -> TaskView:
     """Show a task run."""
     return TaskView(
         uid=task.uid,
@@ -130,6 +134,7 @@ def task_view(task: TaskRun, needs: list[str]) -> TaskView:
         error_kind=task.error_kind,
         cpu_seconds=task.cpu_seconds,
         peak_rss_bytes=task.peak_rss_bytes,
+        slices=dict(slices or {}),
     )
 
 
@@ -158,6 +163,8 @@ def pipeline_view(name: str, pipeline: CompiledPipeline, waiting: Mapping[str, i
         name=name,
         hash=pipeline.hash,
         concurrency=definition.concurrency,
+        max_tasks=definition.max_tasks,
+        timeout=definition.timeout,
         tags=list(definition.tags),
         params=None
         if params is None
@@ -173,6 +180,15 @@ def pipeline_view(name: str, pipeline: CompiledPipeline, waiting: Mapping[str, i
                 outputs=list(task.outputs),
                 timeout=task.timeout,
                 retries=task.retries.attempts,
+                upstream=task.upstream,
+                on_failure=task.on_failure,
+                when=task.when,
+                partitions=task.partitions
+                if task.partitions is None or isinstance(task.partitions, str)
+                else len(task.partitions),
+                per=task.per,
+                max_parallel=task.max_parallel,
+                pools=list(task.pools),
             )
             for task in definition.tasks
         ],

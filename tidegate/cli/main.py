@@ -5,7 +5,19 @@ Only what a command needs is imported when it runs, so that `--help` and complet
 
 import typer
 
-from tidegate.cli import alerts, datasets, dead_letters, events, lineage, runs, sensors, service, tokens, triggers
+from tidegate.cli import (
+    alerts,
+    datasets,
+    dead_letters,
+    events,
+    lineage,
+    pipelines,
+    runs,
+    sensors,
+    service,
+    tokens,
+    triggers,
+)
 
 app = typer.Typer(
     name="tidegate",
@@ -22,6 +34,7 @@ app.add_typer(triggers.app, name="triggers")
 app.add_typer(events.app, name="events")
 events.register(app)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(runs.app, name="runs")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)

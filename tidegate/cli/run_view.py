@@ -36,7 +36,7 @@ def show(run: dict[str, Any], lineage: dict[str, Any]) -> None:
         ),
     )
     if run["tasks"]:
-        out.show(out.words("tasks", "dim"), _tasks(run["tasks"]))
+        out.show(out.words("tasks", "dim"), tasks(run["tasks"]))
         for task in run["tasks"]:
             if task["error"]:
                 out.show(out.line(" ", out.state("failed", task["task"]), out.words(task["error"], "red")))
@@ -76,21 +76,24 @@ def _params(params: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def _tasks(tasks: list[dict[str, Any]]) -> Any:
+def tasks(found: list[dict[str, Any]]) -> Any:
+    """Return a table of tasks, or of their slices."""
     rows = [
         (
             out.words(f"  {task['task']}" + (f" [{task['partition']}]" if task["partition"] else "")),
             out.state(task["state"]),
             out.words(task["engine"], "dim"),
             out.words(", ".join(task["needs"]), "dim"),
+            out.counts(task["slices"], ("succeeded", "failed", "running")) if task["slices"] else "",
             out.words(_attempts(task), "yellow" if task["failures"] or task["lost"] else "dim"),
             out.took(task["duration"]),
             sized(task["peak_rss_bytes"]) if task["peak_rss_bytes"] is not None else "",
         )
-        for task in tasks
+        for task in found
     ]
-    columns = ["!  task", "!state", "engine", "needs", ">attempt", ">took", ">memory"]
-    keep = [i for i, name in enumerate(columns) if name not in ("needs", ">memory") or any(str(row[i]) for row in rows)]
+    columns = ["!  task", "!state", "engine", "needs", "partitions", ">attempt", ">took", ">memory"]
+    may_lack = ("needs", "partitions", ">memory")
+    keep = [i for i, name in enumerate(columns) if name not in may_lack or any(str(row[i]) for row in rows)]
     return out.table([columns[i] for i in keep], [[row[i] for i in keep] for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""`tidegate runs`: list, start, show, read logs, cancel, resume."""
+"""`tidegate runs`: list, start, show, read logs, cancel, resume; the partitions of their tasks."""
 
 from typing import Annotated, Any
 
@@ -91,6 +91,7 @@ def start(
     partition: Annotated[str | None, typer.Option(help="Of this partition.", show_default=False)] = None,
     key: Annotated[str | None, typer.Option(help="Start it once only for this key.", show_default=False)] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; exit 1 unless it succeeds.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", "-l", help="Print its log until it ends; waits as --wait.")] = False,
     json: Json = False,
     url: Url = None,
 ) -> None:
@@ -98,15 +99,19 @@ def start(
     client = connect(url)
     body = {"pipeline": pipeline, "params": parameters(param or []), "partition": partition, "key": key}
     run = client.post("runs", body=body)
-    if wait:
-        run = _wait(client, run["uid"])
     from tidegate.cli import out
 
+    if logs:
+        if not json:
+            out.show(_table([run], ""))
+        _print_logs(client, run["uid"], None, follow=True, json=json)
+    if wait or logs:
+        run = _wait(client, run["uid"])
     if json:
         out.as_json(run)
     else:
         out.show(_table([run], ""))
-    if wait and run["state"] != "succeeded":
+    if (wait or logs) and run["state"] != "succeeded":
         raise typer.Exit(1)
 
 
@@ -123,7 +128,14 @@ def _wait(client: Client, uid: str) -> Any:
 
 
 @app.command("show")
-def show_run(uid: Uid, json: Json = False, url: Url = None) -> None:
+def show_run(
+    uid: Uid,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw its tasks with their states instead.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="With --graph: as Mermaid text.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="With --graph: as an SVG picture.")] = False,
+    json: Json = False,
+    url: Url = None,
+) -> None:
     """Show a run: its causes, tasks and lineage."""
     from tidegate.cli import out
 
@@ -132,9 +144,49 @@ def show_run(uid: Uid, json: Json = False, url: Url = None) -> None:
     if json:
         out.as_json(run)
         return
+    if graph or mermaid or svg:
+        from tidegate.cli.pipelines import picture, show_graph
+        from tidegate.graphs.nodes import run_nodes
+
+        nodes = run_nodes(run["tasks"])
+        if not picture(nodes, mermaid=mermaid, svg=svg):
+            out.show(
+                out.line(
+                    out.words(run["uid"], "bold"), out.words(run["pipeline"], "bold cyan"), out.state(run["state"])
+                )
+            )
+            show_graph(nodes)
+        return
     from tidegate.cli.run_view import show
 
     show(run, client.get("lineage", run=uid))
+
+
+@app.command()
+def slices(
+    uid: Uid,
+    task: Annotated[str | None, typer.Option(help="Only of this task.", show_default=False)] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", "--state", help="Only in this state.", show_default=False)
+    ] = None,
+    limit: Limit = 50,
+    json: Json = False,
+    url: Url = None,
+) -> None:
+    """List the partitions that a run's tasks fanned out into."""
+    from tidegate.cli import out
+    from tidegate.cli.run_view import tasks
+
+    page = connect(url).pages("runs", uid, "slices", most=limit, task=task, state=status)
+    if json:
+        out.as_json(page)
+        return
+    out.show(tasks(page["items"]))
+    for item in page["items"]:
+        if item["error"]:
+            label = out.state("failed", f"{item['task']} [{item['partition']}]")
+            out.show(out.line(" ", label, out.words(_short(item["error"]), "red")))
+    out.more(page)
 
 
 @app.command()
@@ -146,11 +198,15 @@ def logs(
     url: Url = None,
 ) -> None:
     """Print a run's log."""
+    _print_logs(connect(url), uid, task, follow=follow, json=json)
+
+
+def _print_logs(client: Client, uid: str, task: str | None, *, follow: bool, json: bool) -> None:
+    """Print the log's lines in order; with `follow` until the run has ended."""
     import time
 
     from tidegate.cli import out
 
-    client = connect(url)
     after, console = 0, out.console()
     while True:
         page = client.get("runs", uid, "logs", after=after, limit=5000, task=task)
@@ -158,7 +214,7 @@ def logs(
             if json:
                 import json as encoder
 
-                print(encoder.dumps(line))
+                print(encoder.dumps(line), flush=True)
                 continue
             style = "red" if line["stream"] == "stderr" else ""
             head = out.words(f"{line['at'][11:23].rstrip('Z'):<12} {line['task']}", "dim")

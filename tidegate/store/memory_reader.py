@@ -166,6 +166,30 @@ class MemoryReader:
     def tasks(self, run: str) -> Sequence[TaskRun]:
         return [task for task in self._state.tasks.values() if task.run == run]
 
+    def nodes(self, run: str) -> Sequence[TaskRun]:
+        return [task for task in self.tasks(run) if not task.partition]
+
+    def slice_counts(self, run: str) -> Mapping[str, Mapping[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for task in self.tasks(run):
+            if task.partition:
+                counts = found.setdefault(task.task, {})
+                counts[str(task.state)] = counts.get(str(task.state), 0) + 1
+        return found
+
+    def slices(
+        self, run: str, *, limit: int, cursor: str | None = None, task: str | None = None, state: str | None = None
+    ) -> tuple[Sequence[TaskRun], str | None]:
+        place = pages.decode(cursor, int)
+        rows = [
+            (one, (number,))
+            for number, one in enumerate(self.tasks(run), 1)
+            if one.partition and task in (None, one.task) and state in (None, str(one.state))
+        ]
+        rows = [row for row in rows if place is None or row[1][0] > place[0]][: limit + 1]
+        found, after = pages.page(rows, limit, [row[1] for row in rows])
+        return [one for one, _ in found], after
+
     def logs(
         self, run: str, *, after: int = 0, limit: int = 1000, task: str | None = None
     ) -> tuple[Sequence[Row], int]:

@@ -131,6 +131,20 @@ class Reader(Protocol):
         """Return the task runs of a run."""
         ...
 
+    def nodes(self, run: str) -> Sequence[TaskRun]:
+        """Return the task runs of a run without the slices that tasks fanned out into."""
+        ...
+
+    def slice_counts(self, run: str) -> Mapping[str, Mapping[str, int]]:
+        """Return how many slices each task of a run has, by state."""
+        ...
+
+    def slices(
+        self, run: str, *, limit: int, cursor: str | None = None, task: str | None = None, state: str | None = None
+    ) -> tuple[Sequence[TaskRun], str | None]:
+        """List the slices of a run, in the order of their elements."""
+        ...
+
     def logs(
         self, run: str, *, after: int = 0, limit: int = 1000, task: str | None = None
     ) -> tuple[Sequence[Row], int]:

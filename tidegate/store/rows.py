@@ -31,7 +31,8 @@ RUN = (
 )
 TASK = (
     "uid:t run:t task:t partition:t state:t attempt:i failures:i lost:i engine:t engine_key:t handle:t started_at:i "
-    "finished_at:i next_at:i output:t error:t error_kind:t span:t cpu_seconds:f peak_rss_bytes:i"
+    "finished_at:i next_at:i output:t error:t error_kind:t span:t cpu_seconds:f peak_rss_bytes:i "
+    "item:t first_started_at:i"
 )
 DECISION = (
     "uid:t trigger:t version:t outcome:t at:i reason:t clause:t trigger_event:t run:t item:i sampled:i span:t details:t"
@@ -220,6 +221,8 @@ def task_row(task: TaskRun) -> tuple[Any, ...]:
         task.span,
         task.cpu_seconds,
         task.peak_rss_bytes,
+        task.item,
+        task.first_started_at,
     )
 
 

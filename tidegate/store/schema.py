@@ -249,6 +249,8 @@ task_runs = _wide(
     _t("span", null=True),
     Column("cpu_seconds", Float(53)),
     _i("peak_rss_bytes", null=True),
+    _t("item", null=True),
+    _i("first_started_at", null=True),
 )
 Index("ix_task_runs_uid", task_runs.c.uid, unique=True)
 Index("ix_task_runs_run", task_runs.c.run, task_runs.c.seq)  # the tasks of a run, in order

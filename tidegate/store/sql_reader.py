@@ -32,6 +32,7 @@ from tidegate.store.sql_actions import ActionReader
 from tidegate.store.sql_alerts import AlertReader
 from tidegate.store.sql_dispatch import read_runs, read_settings
 from tidegate.store.sql_lineage import LineageSql
+from tidegate.store.sql_slices import SliceReader
 from tidegate.store.sql_standing import StandingReader
 
 Page = tuple[Sequence[Row], str | None]
@@ -368,7 +369,7 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, ActionReader, AlertReader, StandingReader, RunReader):
+class SqlReader(EventReader, ActionReader, AlertReader, SliceReader, StandingReader, RunReader):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:

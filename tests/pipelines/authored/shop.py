@@ -30,7 +30,7 @@ async def enrich(extract: list[int], factor: int | None = None) -> list[int]:
 )
 def orders(enrich: list[int], context: Any) -> object:
     """Return something that is no JSON."""
-    return {("run", context.run.pipeline): enrich}
+    return {("run", context.pipeline): enrich}
 
 
 @task(needs=["orders"], upstream="all_done")

@@ -70,6 +70,16 @@ def test_reading_a_large_frame_takes_no_memory_of_its_own(tmp_path: Path) -> Non
     assert anonymous() - before < 10_000_000
 
 
+def test_a_list_of_slices_outputs_is_a_list_of_their_values(tmp_path: Path) -> None:
+    """Frames among the outputs of a task that fanned out come as frames; what did not succeed is None."""
+    frames = [frame().select("id"), frame().select("id").head(1)]
+    outputs = [keep(one, tmp_path, f"v{n}") for n, one in enumerate(frames)]
+    back = load([outputs[0], None, outputs[1]])
+
+    assert [None if one is None else one.height for one in back] == [3, None, 1]
+    assert load([1, {"a": 2}]) == [1, {"a": 2}]
+
+
 class Odd:
     """Something that JSON cannot hold."""
 

@@ -22,8 +22,6 @@ import subprocess
 import sys
 import time
 
-import polars as pl
-
 from pipelines.authoring import Context
 
 KEPT = []
@@ -63,14 +61,6 @@ def stubborn(ready, context):
         time.sleep(60)
 
 
-def wide(rows):
-    return pl.LazyFrame({"id": pl.int_range(rows, eager=True)})
-
-
-def add(wide: pl.DataFrame):
-    return wide["id"].sum()
-
-
 def who(n: int, *, ctx: Context):
     ctx.log("known")
     (ctx.scratch / "file").write_text("x")
@@ -83,9 +73,23 @@ def who(n: int, *, ctx: Context):
 """
 
 
+FRAMES = """
+import polars as pl
+
+
+def wide(rows):
+    return pl.LazyFrame({"id": pl.int_range(rows, eager=True)})
+
+
+def add(wide: pl.DataFrame):
+    return wide["id"].sum()
+"""
+
+
 @asynccontextmanager
 async def opened(folder: Path, **settings: Any) -> AsyncIterator[PythonEngine]:
     (folder / "jobs.py").write_text(TASKS)
+    (folder / "frames.py").write_text(FRAMES)
     engine = KIND.build(replace(make_settings(folder), **settings))
     assert isinstance(engine, PythonEngine)
     try:
@@ -101,7 +105,8 @@ async def run(engine: PythonEngine, context: TaskContext) -> TaskResult:
 
 
 def call(name: str, params: dict[str, Any] | None = None, **more: Any) -> TaskContext:
-    options = {"function": f"jobs:{name}", **more.pop("options", {})}
+    module = "frames" if name in ("wide", "add") else "jobs"
+    options = {"function": f"{module}:{name}", **more.pop("options", {})}
     return make_context("python", options, params=params, **more)
 
 

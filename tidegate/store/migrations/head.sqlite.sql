@@ -300,7 +300,7 @@ CREATE TABLE task_runs (
 	error_kind TEXT, 
 	span TEXT, 
 	cpu_seconds FLOAT, 
-	peak_rss_bytes BIGINT, 
+	peak_rss_bytes BIGINT, item TEXT, first_started_at BIGINT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_task_runs_run ON task_runs (run, seq);
