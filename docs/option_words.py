@@ -207,6 +207,7 @@ WORDS |= {
     "engines.dask.sys_path": "as of `python`, on the workers",
     "engines.dask.output": "as of `python`; written by the worker",
     "engines.dask.mode": "as of `python`",
+    "engines.dask.key": "as of `python`",
     "engines.dask.checks": "as of `python`",
     "engines.dask.memory": "as of `python`",
     "engines.dask.events": "as of `python`",
