@@ -26,8 +26,9 @@ from pipelines.run import DatasetWrite
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options
-from pipelines.workers.job import answer_to, context_of, finish, inputs_of, with_frames
+from pipelines.workers.job import answer_to, context_of, finish, with_frames
 from pipelines.workers.pool import Outcome
+from pipelines.workers.publishing import read_inputs
 
 
 class InlineOptions(FunctionOptions):
@@ -104,7 +105,7 @@ class InlineEngine:
             return stub.value
         function = find_function(job.function)
         known = context_of(job, lambda text: context.log("log", str(text)), lambda: False)
-        frames, told = inputs_of(job, function)
+        frames, told = read_inputs(job, function)
         read += told
         positional, named = bound(function, known, with_frames(job, frames))
         with _printed(context.log):

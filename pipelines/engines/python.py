@@ -52,6 +52,12 @@ class PythonEngine:
         handle = str(next(self._numbers))
         job, left = make_job(context, options, settings), time_left(context, settings.clock)
         if options.in_loop:
+            if context.task.inputs:
+                raise TaskFailed(
+                    f"task {context.task.name!r} has `in_loop`, for tasks that only wait, and `inputs`; take one out",
+                    "bad_options",
+                    retryable=False,
+                )
             if self._calls is None:
                 from pipelines.workers.in_loop import LoopCalls  # with all that workers import, for this case alone
                 from pipelines.workers.loop_watch import LoopWatch

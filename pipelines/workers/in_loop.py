@@ -18,9 +18,10 @@ from pipelines.errors import TaskFailed, TaskTimedOut
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.functions import Functions, folders_of
-from pipelines.workers.job import Resolve, answer_to, context_of, finish, inputs_of, with_frames
+from pipelines.workers.job import Resolve, answer_to, context_of, finish, with_frames
 from pipelines.workers.loop_watch import LoopWatch
 from pipelines.workers.pool import Log, Outcome
+from pipelines.workers.publishing import read_inputs
 
 logger = logging.getLogger(__name__)
 _STOP_WITHIN = 4.0
@@ -48,7 +49,7 @@ class LoopCalls:
                     retryable=False,
                 )
             context = context_of(job, lambda text: log("log", str(text)), stopping.is_set)
-            frames, read = await asyncio.to_thread(inputs_of, job, function)
+            frames, read = await asyncio.to_thread(read_inputs, job, function)
             positional, named = await asyncio.to_thread(bound, function, context, with_frames(job, frames))
             value = await self._call(function(*positional, **named), job, log, seconds, stopping)
             resolve = self._resolver(job)

@@ -48,7 +48,7 @@ def carry_out(
             os.environ.pop(name, None)
         os.environ.update(job.environ)
         function = functions.resolve(job)
-        frames, datasets = inputs_of(job, function)
+        frames, datasets = read_inputs(job, function)
         value = call(function, context, with_frames(job, frames))
 
         def resolve(reference: str) -> Callable[..., Any]:
@@ -64,16 +64,6 @@ def carry_out(
             else:
                 os.environ[name] = old
         shutil.rmtree(context.folder, ignore_errors=True)
-
-
-def inputs_of(job: Job, function: Callable[..., Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the frames of the job's inputs by parameter, and what is told of each read; raises TaskFailed."""
-    try:
-        return read_inputs(job, function)
-    except TargetBusy as error:
-        raise TaskFailed(f"the inputs could not be read: {error}", "busy") from error
-    except TargetUnusable as error:
-        raise TaskFailed(f"the inputs could not be read: {error}", "output", retryable=error.retryable) from error
 
 
 def with_frames(job: Job, frames: Mapping[str, Any]) -> Job:

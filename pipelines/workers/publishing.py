@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.datasets.registry import open_table
 from pipelines.datasets.target import Target, parse_target
-from pipelines.datasets.written import Content, How, Judge, Stamp, Written
+from pipelines.datasets.written import Content, How, Judge, Stamp, TargetBusy, TargetUnusable, Written
 from pipelines.errors import TaskFailed
 from pipelines.workers.frames import Job
 
@@ -23,8 +23,13 @@ def read_inputs(job: Job, function: Callable[..., Any]) -> tuple[dict[str, Any],
     told: list[dict[str, Any]] = []
     for name, place in job.inputs.items():
         target = _target(place["uri"], job)
-        with closing(open_table(target, place.get("connection"))) as table:
-            content = table.read()
+        try:
+            with closing(open_table(target, place.get("connection"))) as table:
+                content = table.read()
+        except TargetBusy as error:
+            raise TaskFailed(f"the inputs could not be read: {error}", "busy") from error
+        except TargetUnusable as error:
+            raise TaskFailed(f"the inputs could not be read: {error}", "input", retryable=error.retryable) from error
         frames[name] = _wanted(content.frame, function, name)
         told.append(_read(target, content, place.get("dataset", "")))
     return frames, told
