@@ -82,7 +82,7 @@ async def test_nothing_is_written(tmp_path: Path) -> None:
         for baseline in ("in_force", "recorded"):
             report = backtest(asking([ALL], [SOME], T0, END, baseline=baseline), StoreHistory(read))
             assert told(report) == {"t": (6, 0, 4, 0)}
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        with pytest.raises(StoreError, match="readonly"):
             read(lambda reader: reader._s.connection.execute("DELETE FROM events"))  # type: ignore[attr-defined]
 
     assert fingerprint() == before
@@ -93,6 +93,14 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"), reading(f"sqlite:///{tmp_path / 'nothing.db'}"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_another_version_says_so(tmp_path: Path) -> None:
+    """What lacks our tables is no traceback but a sentence with the remedy."""
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        connection.execute("CREATE TABLE t (a)")
+    with pytest.raises(StoreError, match="tidegate migrate"), reading(f"sqlite:///{tmp_path / 'old.db'}") as read:
+        backtest(asking([ALL], [SOME], T0, END), StoreHistory(read))
 
 
 def test_whoever_watches_can_end_it() -> None:

@@ -57,7 +57,7 @@ RULES = st.tuples(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(RULES, RULES, MOMENTS, st.sampled_from(["in_force", "recorded"]))
 def test_exactly_the_events_whose_outcome_flips(old: Rule, new: Rule, moments: list[Any], baseline: str) -> None:
     """What would fire and does not, what does and would not: event by event as the reference says; the rest alike."""
@@ -73,7 +73,7 @@ def test_exactly_the_events_whose_outcome_flips(old: Rule, new: Rule, moments: l
     assert diff.before.get("fired", 0) == len(before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(RULES, RULES, MOMENTS)
 def test_the_reason_is_the_clause_that_stood_in_the_way(old: Rule, new: Rule, moments: list[Any]) -> None:
     """A firing that is lost names the changed rule's clause: the condition, the type, or a key that was used."""
@@ -92,7 +92,7 @@ def test_the_reason_is_the_clause_that_stood_in_the_way(old: Rule, new: Rule, mo
             assert (flip.why.outcome, clause["path"]) == ("duplicate", "repeat")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     MOMENTS,
     st.integers(2, 3),

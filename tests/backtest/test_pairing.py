@@ -49,7 +49,7 @@ def reference(steps: Steps) -> tuple[int, int, int, int]:
     return same.total(), gained.total(), lost.total(), changed.total()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(FIRINGS, max_size=30))
 def test_the_order_of_arrival_does_not_matter(steps: Steps) -> None:
     """At the end it is as if all had been known from the beginning."""

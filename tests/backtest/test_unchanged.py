@@ -1,7 +1,6 @@
 """Rules that did not change: whatever they are and whatever came, a back-test finds no difference."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.backtest.cases import MOMENTS, STEP, events_of, rules
 from tests.support.past import asking, live_through, over, told
-from tests.support.postgres import wipe
 from tests.support.works import T0, make_config, open_works
 from tidegate.backtest.values import Report
 from triggers.trigger import Trigger
@@ -31,7 +29,7 @@ def gone_over(url: str, triggers: list[Trigger], moments: list[Any], base: int, 
     return asyncio.run(whole())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rules(timers=True), MOMENTS)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_what_was_recorded_is_what_the_same_rules_would_do(
@@ -46,7 +44,7 @@ def test_what_was_recorded_is_what_the_same_rules_would_do(
     assert [one.same for one in report.triggers] == [one.after.get("fired", 0) for one in report.triggers]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rules(timers=True), MOMENTS)
 def test_rules_in_force_do_not_differ_from_themselves(triggers: list[Trigger], moments: list[Any]) -> None:
     """Both sides fire alike, and their counts by outcome are the same."""
@@ -54,20 +52,6 @@ def test_rules_in_force_do_not_differ_from_themselves(triggers: list[Trigger], m
 
     assert not report.differs, report
     assert [one.before for one in report.triggers] == [one.after for one in report.triggers]
-
-
-@pytest.mark.postgres
-@pytest.mark.integration
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rules(timers=False), MOMENTS)
-def test_the_same_on_postgresql(database: str, triggers: list[Trigger], moments: list[Any]) -> None:
-    """The ledger of PostgreSQL is read as that of SQLite is. Its clock is its own, so nothing here waits for time."""
-    wipe(database)
-    base = time.time_ns() // 1000
-    report = gone_over(database, triggers, moments, base, baseline="recorded")
-
-    assert not report.differs, report
-    assert sum(one.same for one in report.triggers) == sum(one.after.get("fired", 0) for one in report.triggers)
 
 
 def test_the_comparison_can_fail() -> None:

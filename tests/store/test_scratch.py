@@ -18,7 +18,7 @@ def scratch_map(kept: int) -> ScratchMap[int]:
     return ScratchMap(lambda value: json.dumps(value).encode(), lambda text: int(json.loads(text)), kept)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STEPS, st.integers(1, 8))
 def test_a_map_is_a_map_wherever_its_values_are(steps: list[tuple[str, str, int]], kept: int) -> None:
     """Values that left memory are found, replaced and forgotten like those that did not."""
@@ -35,7 +35,7 @@ def test_a_map_is_a_map_wherever_its_values_are(steps: list[tuple[str, str, int]
     made.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30), max_size=10), st.integers(1, 20))
 def test_a_set_is_a_set_wherever_its_numbers_are(groups: list[list[int]], kept: int) -> None:
     """All that was added is in it, and nothing else."""
@@ -53,7 +53,7 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
     made = ScratchSet(1_000)
     dice = random.Random(1)
-    for _ in range(300):
+    for _ in range(60):
         made.update(dice.getrandbits(62) for _ in range(1_000))
 
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from typing import Any
 from tidegate.backtest.history import Read
 from tidegate.store.factory import open_reader
 from tidegate.store.reader import Reader
+from tidegate.store.tx import StoreError
 
 
 @contextmanager
@@ -15,11 +16,15 @@ def reading(url: str) -> Iterator[Read]:
     connection = open_reader(url)
 
     def read(ask: Callable[[Reader], Any]) -> Any:
-        reader = connection.begin()
         try:
-            return ask(reader)
-        finally:
-            connection.end()
+            reader = connection.begin()
+            try:
+                return ask(reader)
+            finally:
+                connection.end()
+        except Exception as error:
+            what = "bring it to this version by `tidegate migrate`, or ask again"
+            raise StoreError(f"The store cannot be read: {error}; {what}.") from error
 
     try:
         yield read
