@@ -242,7 +242,17 @@ def _trigger(name: str, options: TriggerOptions, node: Table) -> Trigger:
         enabled=options.enabled,
         paused=options.paused,
         version=digest(canonical(node, 1), 16),
+        refers=_refers(canonical(node, 1)),
     )
+
+
+def _refers(value: Any) -> bool:
+    """Say whether a rule refers to the environment or to files anywhere but in parameters."""
+    if isinstance(value, dict):
+        return any(_refers(inner) for key, inner in value.items() if key != "params")
+    if isinstance(value, list):
+        return any(_refers(inner) for inner in value)
+    return isinstance(value, str) and ("${env:" in value or "${file:" in value)
 
 
 def _fields(model: BaseModel) -> dict[str, Any]:

@@ -18,7 +18,7 @@ KEPT = 50
 REPORTS = "reloads/"  # among the settings
 Change = Literal["added", "removed", "changed"]
 _WORDS: Mapping[str, str] = {"runs": "run", "missing_field_is_error": "missing_field", "overdue_runs": "overdue.run"}
-_UNTOLD = frozenset({"name", "version"})
+_UNTOLD = frozenset({"name", "version", "refers"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from sensors.clock import Clock
 from sensors.ports import Unavailable
 from tidegate.absorb import Facts
 from tidegate.reloaded import KeepReport, Reloaded, TriggerChange, changes, with_keys
-from tidegate.rule_history import RecordRules, in_force, written
+from tidegate.rule_history import RecordRules, completed, in_force, written
 from tidegate.rules import RulesInForce
 from tidegate.settling import SettleKeys, settle
 from tidegate.store.tx import Store
@@ -43,7 +43,8 @@ class Reloads:
         rules = await asyncio.to_thread(written, config.triggers)
         try:
             before = await self.store.read(lambda reader: in_force(reader, _FOREVER))
-            return before if await self.store.submit(RecordRules(), rules) else None
+            new = await self.store.submit(RecordRules(), rules)
+            return completed(before, config.triggers) if new and before is not None else None
         except Unavailable as error:
             _log.warning("the rules could not be written down: %s", error, extra={"action": "record_failed"})
             return None

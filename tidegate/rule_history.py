@@ -2,15 +2,17 @@
 
 In flow the triggers of a configuration at every start and reload; out flow the triggers that were in force at a moment.
 Kept are the last `KEPT` configurations, by the hash of their triggers; one that comes again is written down again. What
-is not kept any more cannot be asked, and the answer says so.
+is not kept any more cannot be asked, and the answer says so. References are resolved by then, and what they stand for
+may be secret: parameters of runs are left out, and triggers that refer to anything elsewhere.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
+import orjson
 from pydantic import TypeAdapter
 
 from config.triggers_section import digest
@@ -46,9 +48,32 @@ def _adapter() -> TypeAdapter[dict[str, Trigger]]:
 
 
 def written(triggers: Mapping[str, Trigger]) -> WrittenRules:
-    """Write triggers down."""
-    text = _adapter().dump_json(dict(triggers)).decode()
+    """Write triggers down, without what may be secret."""
+    text = _adapter().dump_json({name: plain(one) for name, one in triggers.items() if not one.refers}).decode()
     return WrittenRules(digest(text, 32), text)
+
+
+def plain(trigger: Trigger) -> Trigger:
+    """Return a trigger without the parameters of its runs."""
+    return replace(
+        trigger,
+        runs=tuple(replace(run, params={}) for run in trigger.runs),
+        overdue_runs=tuple(replace(run, params={}) for run in trigger.overdue_runs),
+    )
+
+
+def completed(before: Mapping[str, Trigger], now: Mapping[str, Trigger]) -> dict[str, Trigger]:
+    """Add to triggers that were written down what was left out of them, where it can be taken from those of now."""
+    found = {name: one for name, one in now.items() if one.refers}
+    for name, one in before.items():
+        today = now.get(name)
+        same = today is not None and _runs(plain(today)) == _runs(one)
+        found[name] = replace(one, runs=today.runs, overdue_runs=today.overdue_runs) if same and today else one
+    return found
+
+
+def _runs(trigger: Trigger) -> bytes:
+    return orjson.dumps([trigger.runs, trigger.overdue_runs])
 
 
 def read(text: str) -> dict[str, Trigger]:

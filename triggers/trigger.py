@@ -74,3 +74,4 @@ class Trigger:
     overdue_runs: Sequence[RunRule] = ()
     control: Control | None = None
     version: str = ""  # hash of the rule's text: decisions name the version that made them
+    refers: bool = False  # beside `params` it refers to the environment or to files: it is not written down

@@ -1,5 +1,6 @@
 """Rules of another day: written down at start and reload, found by moment and by version, and bounded."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from config.load import load_config
 from tests.support.running import load
-from tidegate.rule_history import KEPT, RecordRules, in_force, of_version, read, written
+from tidegate.rule_history import KEPT, RecordRules, completed, in_force, of_version, plain, read, written
 from tidegate.store.factory import open_store
 from tidegate.store.tx import Store
 from triggers.trigger import RunRule, Source, Trigger
@@ -56,7 +58,9 @@ async def test_every_trigger_comes_back_as_it_was(tmp_path: Path) -> None:
     triggers = (await load(tmp_path, EVERY)).triggers
     back = read(written(triggers).text)
 
-    assert {name: _plain(one) for name, one in back.items()} == {name: _plain(one) for name, one in triggers.items()}
+    assert {name: _plain(one) for name, one in back.items()} == {
+        name: _plain(plain(one)) for name, one in triggers.items()
+    }
     assert written(back) == written(triggers)
 
 
@@ -112,3 +116,28 @@ async def test_what_is_kept_is_bounded(store: Store) -> None:
 
     assert len(await _moments(store)) == KEPT
     assert len(texts) == KEPT
+
+
+SECRETS = """
+service: {name: svc}
+sensors: {s: {kind: webhook, path: /hooks/in, verify: none}}
+triggers:
+  asks: {on: {sensor: s, filter: {exact: {data.token: "${env:TOKEN}"}}}, run: {pipeline: p}}
+  hands: {on: {sensor: s}, run: {pipeline: p, params: {token: "${env:TOKEN}"}}}
+pipelines: {p: {engine: command, argv: ["true"], params: {token: {type: str}}}}
+"""
+
+
+async def test_no_secret_is_written_down(tmp_path: Path) -> None:
+    """Neither parameters nor conditions bring what a reference stands for into the store."""
+    path = tmp_path / "tidegate.yaml"
+    await asyncio.to_thread(path.write_text, SECRETS)
+    config = await asyncio.to_thread(load_config, [path], environ={"TOKEN": "hunter2"})
+    text = written(config.triggers).text
+
+    assert config.triggers["hands"].runs[0].params == {"token": "hunter2"}
+    assert "hunter2" not in text
+    assert set(read(text)) == {"hands"}
+    back = completed(read(text), config.triggers)
+    assert back["asks"] is config.triggers["asks"]
+    assert _plain(back["hands"]) == _plain(config.triggers["hands"])

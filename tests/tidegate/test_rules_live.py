@@ -24,10 +24,10 @@ triggers:
         b: {sensor: hook, by: event.data.key, when: event.data.part == "b"}
         c: {sensor: hook, by: event.data.key, when: event.data.part == "c"}
       within: 1h
-    run: {pipeline: p, key: key}
+    run: {pipeline: p, key: key, params: {at: "${{ key }}"}}
   other: {on: {sensor: hook, type: none}, run: {pipeline: p}}
 pipelines:
-  p: {engine: command, argv: ["true"]}
+  p: {engine: command, argv: ["true"], params: {at: {type: str}}}
 """
 WITHOUT_C = TEXT.replace('        c: {sensor: hook, by: event.data.key, when: event.data.part == "c"}\n', "")
 WITH_D = TEXT.replace(
@@ -36,7 +36,7 @@ WITH_D = TEXT.replace(
 OTHER_B = TEXT.replace('event.data.part == "b"', 'event.data.part == "b" && event.data.key != ""')
 LONGER = TEXT.replace("within: 1h", "within: 2h")
 COUNT = "    count: {sensor: hook, by: event.data.key, reach: 9, within: 1h}\n"
-A_COUNT = TEXT[: TEXT.index("    join:")] + COUNT + TEXT[TEXT.index("    run: {pipeline: p, key: key}") :]
+A_COUNT = TEXT[: TEXT.index("    join:")] + COUNT + TEXT[TEXT.index("    run: {pipeline: p, key: key") :]
 OTHER_WORDS = TEXT.replace("within: 1h", "within: 1h\n      require: a && b && c")
 OTHER_C = TEXT.replace('event.data.part == "c"', 'event.data.part == "C"')
 
@@ -175,7 +175,7 @@ async def test_a_change_of_the_run_keeps_the_keys(tmp_path: Path) -> None:
     async with running(await load(tmp_path, TEXT, store="memory:")) as gate:
         await _post(gate, "a")
         before = await gate.decisions(trigger="six")
-        change = await _reload(gate, tmp_path, TEXT.replace("key: key}", "key: key, lane: key}"))
+        change = await _reload(gate, tmp_path, TEXT.replace("key: key,", "key: key, lane: key,"))
         after = await gate.decisions(trigger="six")
 
     assert (change.what, change.kept, change.carried) == (("run",), 1, 0)
@@ -223,7 +223,7 @@ async def test_a_start_with_other_rules_is_told_like_a_reload(tmp_path: Path) ->
     async with running(await load(tmp_path, LONGER, store=url)) as gate:
         again = await _reports(gate)
 
-    assert [(one.trigger, one.carried) for one in report.triggers] == [("six", 1)]
+    assert [(one.trigger, one.what, one.carried) for one in report.triggers] == [("six", ("join.within",), 1)]
     assert waiting == [("k", {"a": 1}, ["b", "c"])]
     assert again == [report]
 

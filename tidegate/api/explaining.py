@@ -139,6 +139,8 @@ def _judged(house: House, found: _Found, name: str) -> _Judged:
     """
     now = house.config.triggers.get(name)
     rule = now if found.then is None else found.then.get(name)
+    if rule is None and now is not None and now.refers:  # it is never written down
+        rule = now
     if rule is None and now is not None:
         return _Judged(_ask(house, found, now), "changed", f"{_NEW}; this is what it would say now")
     if rule is None:
