@@ -1,6 +1,5 @@
 """Replays: what happened is judged again, or repeated as it was, once for everything it stands for."""
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from sensors.w3c import parse_traceparent
 from tests.support.replaying import Replaying
 from tests.support.works import T0, Works, make_config, make_event, make_pipeline, make_trigger
 from tests.tidegate.conftest import OpenWorks
-from tidegate.replays.changing import MOST_ACTIVE, ReplayRefused
 from tidegate.rules import compile_rules
 from tidegate.store.replay_records import ReplayState
 from triggers.trigger import Paused, Repeat, RunRule, Source, Trigger, WhenBusy
@@ -22,14 +20,14 @@ EVERYWHERE = pytest.mark.parametrize(
 )
 
 
-def _config(**fields: Any) -> Any:
+def again_config(**fields: Any) -> Any:
     """One trigger whose key is the event's id and whose partition is its subject."""
     rule = {"key": "event.id", "partition": "event.subject", "params": {"id": "${{ event.id }}"}}
     version = fields.pop("hash", "c1")
     return make_config([make_trigger(run={**rule, **fields.pop("run", {})}, **fields)], hash=version)
 
 
-async def _put(house: Works, count: int, start: int = 0) -> list[str]:
+async def put_events(house: Works, count: int, start: int = 0) -> list[str]:
     """Put events, one each moment; return their uids."""
     found = []
     for n in range(start, start + count):
@@ -41,8 +39,8 @@ async def _put(house: Works, count: int, start: int = 0) -> list[str]:
 @EVERYWHERE
 async def test_an_event_runs_again(works: OpenWorks) -> None:
     """A replay by event starts a new generation of the run's key, tied to the run that it replays."""
-    house = await works(_config())
-    uids = await _put(house, 3)
+    house = await works(again_config())
+    uids = await put_events(house, 3)
     await house.work()
     before = await house.everything()
     replaying = Replaying(house)
@@ -66,8 +64,8 @@ async def test_an_event_runs_again(works: OpenWorks) -> None:
 @EVERYWHERE
 async def test_a_time_range_runs_again_in_order(works: OpenWorks) -> None:
     """By trigger and time, every event that came in it runs again, in the order of arrival, page after page."""
-    house = await works(_config())
-    uids = await _put(house, 130)
+    house = await works(again_config())
+    uids = await put_events(house, 130)
     await house.put(make_event("elsewhere", sensor="other", received_at=T0 + 20))
     replaying = Replaying(house)
     replay = await replaying.run(trigger="t", since=T0 + 10, until=T0 + 125)
@@ -81,9 +79,9 @@ async def test_a_time_range_runs_again_in_order(works: OpenWorks) -> None:
 
 async def test_todays_rules_judge(works: OpenWorks) -> None:
     """A changed rule decides: what it lets through starts, the rest is counted with the reason, by sample."""
-    house = await works(_config())
-    uids = await _put(house, 10)
-    house.rules.swap(compile_rules(_config(when='event.id >= "0008"', hash="c2"), {}))
+    house = await works(again_config())
+    uids = await put_events(house, 10)
+    house.rules.swap(compile_rules(again_config(when='event.id >= "0008"', hash="c2"), {}))
     replaying = Replaying(house)
     replay = await replaying.run(trigger="t", since=T0)
 
@@ -95,9 +93,9 @@ async def test_todays_rules_judge(works: OpenWorks) -> None:
 
 async def test_as_it_was_keeps_what_was_rendered_then(works: OpenWorks) -> None:
     """As it was, key, parameters and partition are those of then, whatever the rules say today."""
-    house = await works(_config())
-    uids = await _put(house, 3)
-    changed = _config(run={"params": {"id": "new"}, "key": '"new-" + event.id'}, when="false", hash="c2")
+    house = await works(again_config())
+    uids = await put_events(house, 3)
+    changed = again_config(run={"params": {"id": "new"}, "key": '"new-" + event.id'}, when="false", hash="c2")
     house.rules.swap(compile_rules(changed, {}))
     replaying = Replaying(house)
     today = await replaying.run(events=uids)
@@ -118,8 +116,8 @@ async def test_as_it_was_keeps_what_was_rendered_then(works: OpenWorks) -> None:
 
 async def test_as_it_was_says_what_is_not_known(works: OpenWorks) -> None:
     """An event that fired nothing is told apart from one that is gone."""
-    house = await works(_config(when='event.id != "0001"'))
-    uids = await _put(house, 2)
+    house = await works(again_config(when='event.id != "0001"'))
+    uids = await put_events(house, 2)
     replaying = Replaying(house)
     gone = uids[0][:-2] + "zz"
     replay = await replaying.run(events=[*uids, gone], as_was=True)
@@ -147,8 +145,8 @@ async def test_as_it_was_by_one_trigger(works: OpenWorks) -> None:
 @EVERYWHERE
 async def test_as_it_was_says_that_a_run_is_forgotten(works: OpenWorks) -> None:
     """What fired once but is past its retention cannot be repeated, and the sample says so; today's rules still can."""
-    house = await works(_config())
-    uids = await _put(house, 2)
+    house = await works(again_config())
+    uids = await put_events(house, 2)
     await house.work()
     await house.store.submit(_Prune(), None)
     replaying = Replaying(house)
@@ -170,8 +168,8 @@ class _Prune:
 
 async def test_only_one_partition(works: OpenWorks) -> None:
     """A replay of one partition starts its runs only, and counts the others."""
-    house = await works(_config())
-    await _put(house, 6)
+    house = await works(again_config())
+    await put_events(house, 6)
     replaying = Replaying(house)
     today = await replaying.run(trigger="t", since=T0, partition="day-1")
     then = await replaying.run(trigger="t", since=0, partition="day-1", as_was=True)
@@ -188,7 +186,7 @@ async def test_into_another_pipeline(works: OpenWorks) -> None:
         [make_pipeline("shadow"), make_pipeline("strict", params={})],
     )
     house = await works(config)
-    uids = await _put(house, 2)
+    uids = await put_events(house, 2)
     replaying = Replaying(house)
     replay = await replaying.run(events=uids, pipeline="shadow")
     strict = await replaying.run(events=uids, pipeline="strict")
@@ -210,8 +208,10 @@ async def test_a_replay_starts_whatever_stands_in_the_way(
 ) -> None:
     """While the original is active a replay's run waits in line: it is no duplicate, merges into nothing, cancels
     nothing, and keeps its lane."""
-    house = await works(_config(repeat=repeat, when_busy=when_busy, run={"lane": '"x" + event.type'}), url="memory:")
-    uids = await _put(house, 1)
+    house = await works(
+        again_config(repeat=repeat, when_busy=when_busy, run={"lane": '"x" + event.type'}), url="memory:"
+    )
+    uids = await put_events(house, 1)
     claimed = await house.claim()
     replay = await Replaying(house).run(events=uids)
     rows = await house.all_runs()
@@ -248,8 +248,8 @@ async def test_a_run_without_a_key_keeps_its_key(works: OpenWorks) -> None:
 
 async def test_a_paused_trigger_is_not_run_again(works: OpenWorks) -> None:
     """By event, what a paused trigger would start is counted as paused; by trigger, the replay waits for it."""
-    house = await works(_config())
-    uids = await _put(house, 1)
+    house = await works(again_config())
+    uids = await put_events(house, 1)
     house.rules.pause("t", Paused.HOLD)
     replaying = Replaying(house)
     by_event = await replaying.run(events=uids)
@@ -266,7 +266,7 @@ async def test_a_paused_trigger_is_not_run_again(works: OpenWorks) -> None:
 
 async def test_an_event_that_cannot_be_read_is_an_error(works: OpenWorks) -> None:
     """What no rule can read is counted as an error, and the others of its page run."""
-    house = await works(_config(when="event.data.a == 1"))
+    house = await works(again_config(when="event.data.a == 1"))
     stored = await house.put(
         make_event("bad", data=b"{", content_type="application/json"),
         make_event("good", data=b'{"a": 1}', content_type="application/json"),
@@ -288,8 +288,8 @@ async def test_an_event_that_is_dead_for_one_trigger_is_dead_for_all(works: Open
 
 async def test_a_dry_run_starts_nothing(works: OpenWorks) -> None:
     """A dry run counts what would start and what would not, with samples, and leaves nothing behind but its row."""
-    house = await works(_config(when='event.id != "0001"'))
-    uids = await _put(house, 3)
+    house = await works(again_config(when='event.id != "0001"'))
+    uids = await put_events(house, 3)
     before = await house.everything()
     replay = await Replaying(house).run(trigger="t", since=T0, dry_run=True)
 
@@ -300,103 +300,9 @@ async def test_a_dry_run_starts_nothing(works: OpenWorks) -> None:
     assert shown["reason"].startswith("would start pipeline p for key '0000', again after run run_")
 
 
-async def test_the_same_request_is_the_same_replay(works: OpenWorks) -> None:
-    """A request id answers its replay when the same is asked again, and is refused for something else."""
-    house = await works(_config())
-    uids = await _put(house, 1)
-    replaying = Replaying(house)
-    first = await replaying.ask("r1", events=uids)
-    await replaying.step()
-    second = await replaying.ask("r1", events=uids)
-    other = await replaying.ask("r1", events=uids, as_was=True)
-
-    assert not isinstance(first, ReplayRefused)
-    assert not isinstance(second, ReplayRefused)
-    assert (first[1], second[1], second[0].uid) == (True, False, first[0].uid)
-    assert isinstance(other, ReplayRefused)
-    assert str(other).startswith("request r1 was made before and asked for something else")
-    assert len(await house.all_runs()) == 2
-
-
-async def test_so_many_replays_and_no_more(works: OpenWorks) -> None:
-    """Above the bound of replays under way another one is refused; one that has ended makes room."""
-    house = await works(_config())
-    replaying = Replaying(house)
-    first = await replaying.start(trigger="t", since=T0)
-    for _ in range(MOST_ACTIVE - 1):
-        await replaying.start(trigger="t", since=T0)
-    refused = await replaying.ask(trigger="t", since=T0)
-    await replaying.cancel(first)
-
-    assert isinstance(refused, ReplayRefused)
-    assert not isinstance(await replaying.ask(trigger="t", since=T0), ReplayRefused)
-
-
-async def test_a_replay_can_be_cancelled(works: OpenWorks) -> None:
-    """A cancelled replay starts nothing more; what it started goes on."""
-    house = await works(_config())
-    await _put(house, 110)
-    replaying = Replaying(house)
-    uid = await replaying.start(trigger="t", since=T0)
-    await replaying.step()
-    await replaying.cancel(uid)
-    await replaying.step()
-    replay = await replaying.replay(uid)
-
-    assert (replay.state, replay.reason) == (ReplayState.CANCELLED, "enough")
-    assert replay.counts == {"looked": 100, "started": 100}
-    assert len(await house.all_runs()) == 210
-
-
-async def test_a_rate_is_kept(works: OpenWorks) -> None:
-    """No more runs start in any time than the rate allows, and what stood still is not made up for."""
-    house = await works(_config())
-    await _put(house, 40)
-    replaying = Replaying(house)
-    uid = await replaying.start(trigger="t", since=T0, rate=5.0)
-    started: list[tuple[int, int]] = []
-    while not (await replaying.replay(uid)).state.final:
-        wait = await replaying.step()
-        started.append((house.clock.at, len(await replaying.replayed(uid))))
-        await house.clock.sleep(60.0 if len(started) == 20 else wait)
-    begin = started[0][0]
-
-    assert started[-1][1] == 40
-    assert all(n <= 2 + 5 * (at - begin) / 1e6 for at, n in started)
-    assert all(later - n <= 2 + 5 * (then - at) / 1e6 + 5 for (at, n), (then, later) in pairwise(started))
-    assert (started[-1][0] - begin) / 1e6 >= 7.0
-
-
-async def test_a_rate_stops_within_an_event(works: OpenWorks) -> None:
-    """An event with more runs than a step may start is gone on with where it stopped, and counted once."""
-    trigger = make_trigger(each="event.data", when="item > 2", run={"key": "string(item)"})
-    house = await works(make_config([trigger]))
-    stored = await house.put(make_event("a", data=b"[1, 2, 3, 4, 5, 6, 7]", content_type="application/json"))
-    replay = await Replaying(house).run(events=[stored.receipts[0].uid], rate=10.0)
-
-    assert replay.counts == {"looked": 1, "filtered": 2, "started": 5}
-    assert [row["key"] for row in (await house.all_runs())[5:]] == ["3", "4", "5", "6", "7"]
-
-
-async def test_a_replay_waits_while_too_much_is_queued(works: OpenWorks) -> None:
-    """While more runs wait than are meant to, no replay starts more; a dry run goes on."""
-    house = await works(_config())
-    uids = await _put(house, 1)
-    reasons = ["2 runs are queued"]
-    replaying = Replaying(house, pressure=lambda: reasons[0])
-    uid = await replaying.start(events=uids)
-    dry = await replaying.start(events=uids, dry_run=True)
-    await replaying.step()
-    before = (await replaying.replay(uid)).state, (await replaying.replay(dry)).state
-    reasons[0] = ""
-    await replaying.finish(uid)
-
-    assert before == (ReplayState.QUEUED, ReplayState.SUCCEEDED)
-
-
 async def test_a_trigger_that_is_gone_fails_the_replay(works: OpenWorks) -> None:
     """A replay whose trigger is taken out of the configuration fails visibly."""
-    house = await works(_config())
+    house = await works(again_config())
     replaying = Replaying(house)
     uid = await replaying.start(trigger="t", since=T0)
     house.rules.swap(compile_rules(make_config([make_trigger("another")]), {}))
@@ -408,8 +314,8 @@ async def test_a_trigger_that_is_gone_fails_the_replay(works: OpenWorks) -> None
 
 async def test_a_replayed_run_has_a_trace_of_its_own(works: OpenWorks) -> None:
     """A replayed run starts a trace, and its creation context a link to the event and to the run that it replays."""
-    house = await works(_config())
-    uids = await _put(house, 1)
+    house = await works(again_config())
+    uids = await put_events(house, 1)
     await Replaying(house).run(events=uids)
     facts = house.facts[-1]
     first, again = (await house.all_runs())[0], facts.runs[0]
@@ -424,8 +330,8 @@ async def test_a_replayed_run_has_a_trace_of_its_own(works: OpenWorks) -> None:
 
 async def test_lineage_shows_what_was_replayed(works: OpenWorks) -> None:
     """From the event one comes to both runs, and from the first to the second; also when they are pruned."""
-    house = await works(_config())
-    uids = await _put(house, 1)
+    house = await works(again_config())
+    uids = await put_events(house, 1)
     await Replaying(house).run(events=uids)
     first, again = (row["uid"] for row in await house.all_runs())
     graph = await house.store.read(lambda reader: reader.lineage(run=again, down=False))
