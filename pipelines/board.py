@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipelines import fanout, upstream
-from pipelines.endings import closed, conclusion
+from pipelines.endings import cancelled, closed, conclusion, ended, stopped
 from pipelines.run import Run, RunState, TaskRun, TaskState, evolve
 from pipelines.shape import Shape
 from pipelines.start_queue import StartQueue
-from pipelines.step import AMBIGUOUS, MAX_ERROR, Advance, MintSpan, engine_key
+from pipelines.step import AMBIGUOUS, Advance, MintSpan, engine_key
 from pipelines.task import TaskDef
 from pipelines.upstream import Met, Needs
 from sensors.uid import TASK_RUN
@@ -195,12 +195,12 @@ class Board:
         else:
             self.start(task_run)
 
-    def settle(self, ended: TaskRun) -> None:
+    def settle(self, task_run: TaskRun) -> None:
         """Take over the end of an attempt; it does not start again within the same step."""
-        self.put(ended)
-        if ended.state is TaskState.RETRY_WAIT:
-            self._queue.wait(ended.next_at or 0, ended.task, ended.label)
-            self.held.add(ended.label)
+        self.put(task_run)
+        if task_run.state is TaskState.RETRY_WAIT:
+            self._queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
+            self.held.add(task_run.label)
 
     def gates(self) -> list[str]:
         """Return the tasks whose needs are met and whose `when` and `partitions` are to be decided now."""
@@ -254,7 +254,9 @@ class Board:
         """Follow every end; cancel or skip what will not start any more."""
         if self._ending and self._swept != "ending":
             self._swept = "ending"
-            self._cancel_rest()
+            reason = self.expired or self.run.cancel_reason or "the run was cancelled"
+            kind = "run_timeout" if self.expired else "cancelled"
+            self._end_all(cancelled(self.tasks.values(), self.at, reason, kind))
         elif self._new:
             self._new = False
             for task in self.shape.order:
@@ -262,23 +264,29 @@ class Board:
         while True:
             while self._todo:
                 self._follow(self.tasks[self._todo.popleft()])
-            if self._swept or self.stopper() is None:
+            stopper = self.stopper()
+            if self._swept or stopper is None:
                 return
             self._swept = "stopped"
-            self._skip_rest()
+            self._end_all(stopped(self.tasks.values(), self.at, self.shape.exempt, stopper))
 
-    def _follow(self, ended: TaskRun) -> None:
-        if not ended.partition:
-            self._ended(ended)
-            for name in self.shape.below[ended.task]:
+    def _end_all(self, ends: Sequence[TaskRun]) -> None:
+        for task_run in ends:
+            self._gates.pop(task_run.label, None)
+            self.put(task_run)
+
+    def _follow(self, done: TaskRun) -> None:
+        if not done.partition:
+            self._ended(done)
+            for name in self.shape.below[done.task]:
                 self._weigh(self.shape.tasks[name])
             return
-        for name in self.shape.copies.get(ended.task, ()):
-            copy = self.tasks.get(f"{name}[{ended.partition}]")
+        for name in self.shape.copies.get(done.task, ()):
+            copy = self.tasks.get(f"{name}[{done.partition}]")
             if copy is not None and copy.state is TaskState.PENDING:
-                self._weigh_copy(copy, ended)
-        if self._fans[ended.task].open == 0:
-            self._close(self.shape.tasks[ended.task])
+                self._weigh_copy(copy, done)
+        if self._fans[done.task].open == 0:
+            self._close(self.shape.tasks[done.task])
 
     def _weigh(self, task: TaskDef) -> None:
         """Move a PENDING task whose needs have decided."""
@@ -352,33 +360,10 @@ class Board:
         if not node.state.final:
             self.put(closed(task, node, [self.tasks[label] for label in self._fans[task.name].labels], self.at))
 
-    def _cancel_rest(self) -> None:
-        """End what has not started in a run that was cancelled or whose time is up."""
-        reason = self.expired or self.run.cancel_reason or "the run was cancelled"
-        for task_run in list(self.tasks.values()):
-            if task_run.state in _NOT_STARTED or task_run.state is TaskState.RETRY_WAIT:
-                self._end(task_run, TaskState.CANCELLED, reason, "run_timeout" if self.expired else "cancelled")
-
-    def _skip_rest(self) -> None:
-        """End what a stopped run does not start or retry any more."""
-        stopper = self.stopper()
-        if stopper is None:
-            return
-        why = f"the run stopped when task {stopper.task} ended as {stopper.state}"
-        for task_run in list(self.tasks.values()):
-            if task_run.task in self.shape.exempt:
-                continue
-            if task_run.state in _NOT_STARTED:
-                self._end(task_run, TaskState.SKIPPED, f"not started: {why}", "stopped")
-            elif task_run.state is TaskState.RETRY_WAIT:
-                self._end(task_run, TaskState.FAILED, f"{task_run.error}; not tried again: {why}", task_run.error_kind)
-
     def _end(self, task_run: TaskRun, state: TaskState, error: str, kind: str | None) -> None:
         """End a task run that has no attempt under way."""
         self._gates.pop(task_run.label, None)
-        self.put(
-            evolve(task_run, state=state, finished_at=self.at, next_at=None, error=error[:MAX_ERROR], error_kind=kind)
-        )
+        self.put(ended(task_run, state, self.at, error, kind))
 
     def look_for_room(self) -> None:
         """Note that pools may have room again."""

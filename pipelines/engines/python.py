@@ -134,7 +134,7 @@ class PythonEngine:
             base=str(self._settings.base.absolute()),
             sys_path=options.sys_path,
             args={"item": context.item, "partition": task_run.partition, **options.args}
-            if task_run.partition
+            if context.task.fans_out
             else options.args,
             upstream=context.upstream,
             params=context.params,
