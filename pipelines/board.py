@@ -41,8 +41,8 @@ class Board:
     """
 
     __slots__ = (
-        "_fans", "_gates", "_needs", "_new", "_open", "_queue", "_running", "_stop", "_stop_late", "_swept", "_take",
-        "_todo", "at", "changed", "expired", "held", "mint_span", "run", "shape", "starts", "tasks", "undo",
+        "_fans", "_gates", "_needs", "_new", "_open", "_running", "_stop", "_stop_late", "_swept", "_take",
+        "_todo", "at", "changed", "expired", "held", "mint_span", "queue", "run", "shape", "starts", "tasks", "undo",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +58,7 @@ class Board:
         self._needs = {task.name: Needs(len(task.needs)) for task in shape.order}
         self._fans: dict[str, Fan] = {}
         self._gates: dict[str, None] = {}  # tasks that may start as far as needs go, and whose conditions are open
-        self._queue = StartQueue(shape.index.__getitem__)
+        self.queue = StartQueue(shape.index.__getitem__)
         self._open = self._running = 0
         self._stop: int | None = None  # the place of the first task that failed and had to succeed
         self._stop_late: int | None = None  # the same of tasks that never started because of others
@@ -100,9 +100,9 @@ class Board:
             self._fan(task_run.task).labels.append(label)
         self._count(task_run, None)
         if task_run.state is TaskState.READY:
-            self._queue.add(task_run.task, label)
+            self.queue.add(task_run.task, label)
         elif task_run.state is TaskState.RETRY_WAIT:
-            self._queue.wait(task_run.next_at or 0, task_run.task, label)
+            self.queue.wait(task_run.next_at or 0, task_run.task, label)
         elif task_run.state.final and not task_run.partition:
             self._ended(task_run)
 
@@ -139,7 +139,7 @@ class Board:
         if slice_of is not None:
             slice_of.running += runs
         if runs < 0:
-            self._queue.look_again(new.task)
+            self.queue.look_again(new.task)
 
     def patch(self, task_run: TaskRun) -> None:
         """Note what is stored about an attempt under way, such as its handle."""
@@ -191,7 +191,7 @@ class Board:
         """Let an attempt that was lost go again: at once, or when its pools have room."""
         if self.shape.tasks[task_run.task].pools:
             self.put(evolve(task_run, state=TaskState.READY))
-            self._queue.add(task_run.task, task_run.label, first=True)
+            self.queue.add(task_run.task, task_run.label, first=True)
         else:
             self.start(task_run)
 
@@ -199,7 +199,7 @@ class Board:
         """Take over the end of an attempt; it does not start again within the same step."""
         self.put(task_run)
         if task_run.state is TaskState.RETRY_WAIT:
-            self._queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
+            self.queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
             self.held.add(task_run.label)
 
     def gates(self) -> list[str]:
@@ -242,7 +242,9 @@ class Board:
         self._consequences()
         if start and not self._ending:
             self._start_ready()
-        state, error = self._conclusion()
+        state, error = None, None
+        if not self._open:
+            state, error = conclusion(self.shape, self.tasks, self.run, self.expired, self.stopper())
         return Advance(tuple(self.changed.values()), tuple(self.starts), state, error)
 
     @property
@@ -321,7 +323,7 @@ class Board:
 
     def _make_ready(self, task_run: TaskRun) -> None:
         self.put(evolve(task_run, state=TaskState.READY))
-        self._queue.add(task_run.task, task_run.label)
+        self.queue.add(task_run.task, task_run.label)
 
     def _reopen(self, task: TaskDef) -> None:
         """Let the slices of a task go; its own task run stands for them from here on."""
@@ -365,33 +367,25 @@ class Board:
         self._gates.pop(task_run.label, None)
         self.put(ended(task_run, state, self.at, error, kind))
 
-    def look_for_room(self) -> None:
-        """Note that pools may have room again."""
-        self._queue.look_at_all()
-
-    def next_due(self) -> int | None:
-        """Return the moment of the earliest retry."""
-        return self._queue.next_due()
-
     def _start_ready(self) -> None:
         """Start what is ready or due to be retried, as far as `max_tasks` and the tasks' own limits allow."""
         again = []
-        for task, label in self._queue.due(self.at):
+        for task, label in self.queue.due(self.at):
             task_run = self.tasks[label]
             if task_run.state is TaskState.RETRY_WAIT and (task_run.next_at or 0) <= self.at:
                 if label in self.held:
                     again.append(task_run)
                 else:
                     self.put(evolve(task_run, state=TaskState.READY, next_at=None))
-                    self._queue.add(task, label, first=True)
+                    self.queue.add(task, label, first=True)
         most = max(1, self.shape.definition.max_tasks)
         if self._running < most:
-            for label in self._queue.take(self._waits, self._has_room):
+            for label in self.queue.take(self._waits, self._has_room):
                 self.start(self.tasks[label])
                 if self._running >= most:
                     break
         for task_run in again:
-            self._queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
+            self.queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
 
     def _waits(self, label: str) -> bool:
         return self.tasks[label].state is TaskState.READY
@@ -401,9 +395,3 @@ class Board:
         if task.max_parallel is not None and name in self._fans and self._fans[name].running >= task.max_parallel:
             return False
         return not task.pools or (self._take is not None and self._take(task, label))
-
-    def _conclusion(self) -> tuple[RunState | None, str | None]:
-        """Return the run's final state and its sentence, or None while anything is left to do."""
-        if self._open:
-            return None, None
-        return conclusion(self.shape, self.tasks, self.run, self.expired, self.stopper())
