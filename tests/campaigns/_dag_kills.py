@@ -29,6 +29,7 @@ POINTS = (
     "store.before_commit",
     "store.after_commit",
 )
+_START, _LIFE = 60.0, 6.0  # seconds until it answers, and that it lives then unless it dies at its point
 WITHIN = 180.0  # seconds in which a run must have ended after the last death
 _CONFIG = """
 service: {{name: dags, listen: "127.0.0.1:{port}", store: "sqlite:///dags.db",
@@ -36,6 +37,7 @@ service: {{name: dags, listen: "127.0.0.1:{port}", store: "sqlite:///dags.db",
 pipelines: {{p: {{python: "dag_tasks:gather", max_tasks: 32}}}}
 """
 _TASKS = """
+import time
 from pathlib import Path
 from pipelines.authoring import Retries, task
 
@@ -125,11 +127,14 @@ def kills(rounds: int, slices: int, seed: int) -> Counter[str]:
             for number in range(rounds):
                 service.kill()
                 service.start(f"{POINTS[number % len(POINTS)]}:{dice.randint(2, 40)}")
-                until = time.monotonic() + 40
+                until = time.monotonic() + _START
+                while service.alive and time.monotonic() < until and service.ask("GET", "pipelines") is None:
+                    time.sleep(0.1)
+                until = time.monotonic() + _LIFE
                 while service.alive and time.monotonic() < until:
                     time.sleep(0.3)
                     seen["workers killed"] += service.kill_a_worker(dice) if dice.random() < 0.15 else 0
-                    if (service.ask("GET", f"runs/{run}") or {}).get("state") == "succeeded":
+                    if _ended(service.ask("GET", f"runs/{run}")) is not None:
                         until = 0
                 seen["services killed"] += 1
             service.kill()
