@@ -13,6 +13,7 @@ import config
 from config.alerts_section import read_alerts
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
+from config.datasets_section import check_references, read_datasets
 from config.function_tasks import check_functions
 from config.kinds import Kinds, by_name, engine_registry, sensor_registry
 from config.merge import merge, merge_layer
@@ -26,7 +27,6 @@ from config.service_section import (
     ServiceOptions,
     absolute_store,
     read_connections,
-    read_datasets,
     read_service,
     read_telemetry,
 )
@@ -129,8 +129,10 @@ def _sections(
     _check_sections(reading)
     state = (reading.base / service.state_dir).resolve()
     connections = read_connections(reading)
+    datasets = read_datasets(reading, connections)
     pools = read_pools(reading)
     pipelines = read_pipelines(reading, engines, load, pools)
+    check_references(reading, pipelines)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)
     types = {**emitted_types(reading, sensors), **dict.fromkeys(crons, TICKS)}
@@ -150,7 +152,7 @@ def _sections(
         "telemetry": read_telemetry(reading),
         "alerts": read_alerts(reading),
         "connections": connections,
-        "datasets": read_datasets(reading, connections),
+        "datasets": datasets,
         "sensors": {**named, **{name: entry for name, entry in crons.items() if entry is not None}},
         "pools": {name: pool.limit for name, pool in pools.items()},
         "pipelines": pipelines,

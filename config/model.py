@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.datasets.definition import DatasetDef
 from pipelines.pipeline import PipelineDef
 from sensors.kind import SensorKind, SensorOptions
 from triggers.trigger import Trigger
@@ -111,7 +112,7 @@ class ServiceConfig:
     sensors: Mapping[str, SensorEntry] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     pipelines: Mapping[str, PipelineDef] = field(default_factory=dict)
-    datasets: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetDef] = field(default_factory=dict)
     connections: Mapping[str, Any] = field(default_factory=dict)
     alerts: Mapping[str, AlertRoute] = field(default_factory=dict)
     pools: Mapping[str, int] = field(default_factory=dict)

@@ -44,6 +44,12 @@ def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
+def _by_name(value: Any) -> Any:
+    """Let a list of names stand for a map of each name to itself."""
+    listed = [value] if isinstance(value, str) else value
+    return {name: name for name in listed} if isinstance(listed, list | tuple) else listed
+
+
 def _place(value: str) -> str:
     try:
         return check_place(value)
@@ -95,6 +101,11 @@ class TaskOptions(Options):
         default=None, description="the time of all attempts and the waits between them together"
     )
     outputs: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
+    inputs: Annotated[
+        Mapping[str, str], BeforeValidator(_by_name, json_schema_input_type=Mapping[str, str] | list[str] | str)
+    ] = Field(
+        default_factory=dict, description="datasets that it reads: a list of names, or a map of its own names to them"
+    )
     tags: tuple[str, ...] = ()
 
 
@@ -304,6 +315,7 @@ def _task(
         retries=Retries(**options.retries.model_dump()),
         timeout=options.timeout,
         outputs=options.outputs,
+        inputs=options.inputs,
         tags=options.tags,
         when=options.when,
         partitions=options.partitions,

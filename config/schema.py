@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from config.alerts_section import AlertOptions
 from config.cron_triggers import CronOptions
+from config.datasets_section import DatasetOptions
 from config.kinds import Kinds, by_name
 from config.patterns import RunOptions, SourceOptions
 from config.pipelines_section import PipelineOptions, TaskOptions
@@ -18,7 +19,6 @@ from config.pools_section import PoolOptions
 from config.service_section import (
     NAME,
     ConnectionOptions,
-    DatasetOptions,
     ServiceOptions,
     TelemetryOptions,
 )

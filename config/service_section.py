@@ -1,4 +1,4 @@
-"""The sections about the service itself: `service`, `telemetry`, `connections`, `datasets`, `defaults`.
+"""The sections about the service itself: `service`, `telemetry`, `connections`, `defaults`.
 
 Option models for YAML, and what becomes of them in the frozen ServiceConfig. Moments and durations are seconds, sizes
 bytes. What a later version will act on is refused here, so that nothing is silently without effect.
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from config.model import Dispatch, Limits, Retention, Telemetry
-from config.problems import Path, known_names
+from config.problems import Path
 from config.reading import Reading
 from config.yaml import Items, Node, Scalar, Table
 from pipelines.references import has_reference
@@ -142,14 +142,6 @@ class TelemetryOptions(Options):
     metrics_every: Annotated[Duration, Field(ge=1)] = 60.0
 
 
-class DatasetOptions(Options):
-    """One entry of `datasets`: what tasks read and write, by OpenLineage naming."""
-
-    uri: str = Field(pattern=r"^[a-z][a-z0-9+.-]*://\S+$", description="a URI such as duckdb://warehouse.duckdb/main.t")
-    connection: str | None = None
-    tags: tuple[str, ...] = ()
-
-
 class ConnectionOptions(BaseModel):
     """One entry of `connections`: its `kind`, and what that kind needs."""
 
@@ -206,25 +198,6 @@ def read_connections(reading: Reading) -> dict[str, Any]:
             _fill_secrets(reading, node, path, data)
             connections[name] = data
     return connections
-
-
-def read_datasets(reading: Reading, connections: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the section `datasets`: name -> `uri`, `connection`, `tags`, as plain data."""
-    datasets: dict[str, Any] = {}
-    for name, node in reading.table(("datasets",)).items():
-        path = ("datasets", name)
-        if isinstance(node, Table) and "freshness" in node.entries:
-            reading.problem((*path, "freshness"), *not_available("freshness"), key=True)
-        options = reading.validate(DatasetOptions, path, without="freshness")
-        if options is not None:
-            datasets[name] = options.model_dump()
-            if options.connection is not None and options.connection not in connections:
-                reading.problem(
-                    (*path, "connection"),
-                    f"there is no connection `{options.connection}`",
-                    known_names(options.connection, connections),
-                )
-    return datasets
 
 
 def not_available(key: str) -> tuple[str, str]:

@@ -53,6 +53,7 @@ def config_page() -> Iterator[str]:
 def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import alerts_section as a
     from config import cron_triggers as c
+    from config import datasets_section as d
     from config import patterns as w
     from config import pipelines_section as p
     from config import pools_section as o
@@ -69,7 +70,8 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "alerts.NAME", a.AlertOptions
     yield "alerts.NAME.match", a.MatchOptions
     yield "connections.NAME", s.ConnectionOptions
-    yield "datasets.NAME", s.DatasetOptions
+    yield "datasets.NAME", d.DatasetOptions
+    yield "datasets.NAME.freshness", d.FreshnessOptions
     yield "triggers.NAME", t.TriggerOptions
     yield "triggers.NAME.on", w.SourceOptions
     yield "triggers.NAME.on (a time)", c.CronOptions

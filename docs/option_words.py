@@ -185,8 +185,10 @@ WORDS |= {
     "engines.python.function": "`module:name`, or `file.py:name`",
     "engines.python.args": "arguments of its own, by name",
     "engines.python.sys_path": "folders to import from, besides the base folder",
-    "engines.python.output": "the dataset that the returned DataFrame is written to",
-    "engines.python.mode": "`replace` what is there, or `append` (DuckDB only)",
+    "engines.python.output": "the dataset that the returned DataFrame is written to: a name of `datasets`, or a URI",
+    "engines.python.mode": "what becomes of what is there, where that differs from the dataset's entry: `replace`, "
+    "`append`, `merge` or `soft_delete`",
+    "engines.python.key": "columns by which `merge` and `soft_delete` know a row again, where the entry names none",
     "engines.python.checks": "checks of the returned DataFrame, before it is written",
     "engines.python.memory": "the most that the task and what it starts may use; over it they are killed, "
     "with an error that names both figures",
@@ -205,6 +207,7 @@ WORDS |= {
     "engines.dask.sys_path": "as of `python`, on the workers",
     "engines.dask.output": "as of `python`; written by the worker",
     "engines.dask.mode": "as of `python`",
+    "engines.dask.key": "as of `python`",
     "engines.dask.checks": "as of `python`",
     "engines.dask.memory": "as of `python`",
     "engines.dask.events": "as of `python`",

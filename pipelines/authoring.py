@@ -23,6 +23,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from pipelines.checks.spec import CheckSpec, Severity
 from pipelines.context import Context
+from pipelines.datasets.definition import Mode
 from pipelines.errors import DefinitionError
 from pipelines.placing import check_place
 from pipelines.task import Retries
@@ -46,6 +47,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Needs = Sequence["str | Task[..., Any]"]
+Inputs = Sequence[str] | Mapping[str, str]
 Partitions = Any  # a list, a map, CEL, or the task whose output it is
 Failures = str | Sequence[str | type[BaseException]]
 
@@ -72,6 +74,9 @@ class TaskSettings:
     retries: Retries = field(default_factory=Retries)
     timeout: float = 86_400.0
     output: str | None = None
+    mode: str | None = None
+    key: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[CheckSpec, ...] = ()
     needs: "tuple[str | Task[..., Any], ...]" = ()
     upstream: str = "all_success"
@@ -129,6 +134,9 @@ def task(
     retries: int | Retries | Mapping[str, Any] = 0,
     timeout: str | float = 86_400.0,
     output: str | None = None,
+    mode: Mode | None = None,
+    key: str | Sequence[str] = (),
+    inputs: Inputs = (),
     checks: Sequence[CheckSpec] = (),
     needs: Needs = (),
     upstream: str = "all_success",
@@ -157,6 +165,9 @@ def task(  # noqa: PLR0913 - one place for all that can be said of a task
     retries: int | Retries | Mapping[str, Any] = 0,
     timeout: str | float = 86_400.0,
     output: str | None = None,
+    mode: Mode | None = None,
+    key: str | Sequence[str] = (),
+    inputs: Inputs = (),
     checks: Sequence[CheckSpec] = (),
     needs: Needs = (),
     upstream: str = "all_success",
@@ -179,9 +190,12 @@ def task(  # noqa: PLR0913 - one place for all that can be said of a task
     """Make a function a task; use bare (`@task`) or with settings.
 
     `retries` counts repeats after a failed attempt (or is a `Retries` with back-off and jitter). `timeout` bounds one
-    attempt: `"10m"`, or seconds. `output` is the URI of the dataset that the returned table is written to, after its
-    `checks` passed. `needs` adds tasks that must come first without handing anything over. `upstream` is `all_success`,
-    `all_done`, `any_success` or `2_of`; `on_failure="continue"` lets the run go on, and succeed, without this task.
+    attempt: `"10m"`, or seconds. `output` is the dataset (a name of `datasets`, or a URI) that the returned table is
+    written to, after its `checks` passed; `mode` says what becomes of what is there (`replace`, `append`, `merge`,
+    `soft_delete`) and `key` by which columns rows are known again, where that differs from the dataset's entry.
+    `inputs` are datasets to read: names, or a map of parameters to them; each parameter gets a table. `needs` adds
+    tasks that must come first without handing anything over. `upstream` is `all_success`, `all_done`, `any_success` or
+    `2_of`; `on_failure="continue"` lets the run go on, and succeed, without this task.
 
     `when` is CEL over `params, partition, run, events, tasks`: where it is false, the task is skipped. `partitions`
     fans the task out, one call per element: a list, a map of names to elements, CEL that gives one, or the task whose
@@ -203,6 +217,9 @@ def task(  # noqa: PLR0913 - one place for all that can be said of a task
         retries=_retries(retries),
         timeout=_seconds(timeout),
         output=output,
+        mode=mode,
+        key=(key,) if isinstance(key, str) else tuple(key),
+        inputs=_inputs(inputs),
         checks=tuple(checks),
         needs=tuple(needs),
         upstream=upstream,
@@ -322,6 +339,16 @@ def _some(kind: str, columns: Sequence[str]) -> list[str]:
     if not columns:
         raise DefinitionError(f"{kind} checks nothing", "checks", "name at least one column")
     return list(columns)
+
+
+def _inputs(value: Inputs) -> Mapping[str, str]:
+    named = dict(value) if isinstance(value, Mapping) else {name: name for name in value}
+    for parameter in named:
+        if not parameter.isidentifier():
+            raise DefinitionError(
+                f"the input {parameter!r} can be no parameter", "inputs", 'name one: inputs={"orders": "…"}'
+            )
+    return named
 
 
 def _retries(value: int | Retries | Mapping[str, Any]) -> Retries:

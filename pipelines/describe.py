@@ -128,7 +128,7 @@ def _explicit_needs(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[AnyTask
 
 def _needed_by_parameters(one: AnyTask, listed: Mapping[str, AnyTask]) -> list[AnyTask]:
     found = []
-    for name in _parameters(one):
+    for name in _asked(one):
         beside = listed.get(name) or one.function.__globals__.get(name)
         if not is_context(one, name) and isinstance(beside, Task):
             found.append(beside)
@@ -149,9 +149,22 @@ def _parameters(one: AnyTask) -> Mapping[str, inspect.Parameter]:
     return parameters
 
 
+def _asked(one: AnyTask) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters that tasks or the run give: all but those that get an input's table."""
+    parameters, inputs = _parameters(one), one.settings.inputs
+    for name in inputs:
+        if name not in parameters:
+            raise DefinitionError(
+                f"task {one.name!r} reads {name!r}, but has no parameter of that name",
+                f"tasks.{one.name}.inputs",
+                nearest(name, sorted(parameters)),
+            )
+    return {name: parameter for name, parameter in parameters.items() if name not in inputs}
+
+
 def _add_params(params: dict[str, Param], one: AnyTask, tasks: Mapping[str, AnyTask]) -> None:
     """Add what a task wants to know of its run; two tasks that want the same must mean the same."""
-    for name, parameter in _parameters(one).items():
+    for name, parameter in _asked(one).items():
         if name in tasks or is_context(one, name) or (name in SLICE and _fans_out(one)):
             continue
         found = _param(one, name, parameter)
@@ -263,6 +276,8 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         options={
             "function": f"{one.__module__}:{one.__qualname__}",
             "output": settings.output,
+            **({} if settings.mode is None else {"mode": settings.mode}),
+            **({"key": list(settings.key)} if settings.key else {}),
             "checks": [asdict(check) for check in settings.checks],
             "sys_path": list(sys_path),
             **more,
@@ -273,6 +288,7 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
         retries=settings.retries,
         timeout=settings.timeout,
         outputs=(settings.output,) if settings.output else (),
+        inputs=settings.inputs,
         tags=settings.tags,
         when=shape.when,
         partitions=f"tasks.{cut.name}.output" if isinstance(cut, Task) else cut,

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.datasets.catalog import Catalog
 from pipelines.ports import Engine
 from sensors.clock import Clock
 
@@ -25,9 +26,9 @@ class EngineOptions(BaseModel):
 class EngineSettings:
     """What an engine gets at construction: clock, service name, state folder, where relative paths start, and networks.
 
-    `network_allow` are CIDR ranges that outgoing calls may reach although they are private. A worker process is
-    replaced after `tasks_per_worker` tasks, or when it keeps more than `worker_memory` bytes; a task may use
-    `task_memory` bytes (0: any) unless it says so itself.
+    `catalog` knows the configured datasets. `network_allow` are CIDR ranges that outgoing calls may reach although they
+    are private. A worker process is replaced after `tasks_per_worker` tasks, or when it keeps more than
+    `worker_memory` bytes; a task may use `task_memory` bytes (0: any) unless it says so itself.
     """
 
     clock: Clock
@@ -40,6 +41,7 @@ class EngineSettings:
     worker_memory: int = 1 << 30
     task_memory: int = 0
     connections: Mapping[str, Any] = field(default_factory=dict)
+    catalog: Catalog = field(default_factory=lambda: Catalog(Path()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,13 @@ class RunStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetWrite:
-    """What a task wrote: the dataset in OpenLineage naming, what the write did, and what it left there."""
+    """What a task wrote or read: the dataset in OpenLineage naming, what was done, and what was left there.
+
+    `dataset` is its configured name, if it has one. `disposition` is how it was written (replace, append, merge,
+    soft_delete), `partition` of which partition. `changes` are those of the columns against what was there before:
+    `added` and `removed` as [name, type], `retyped` as [name, type before, type now], and `created` when there was
+    nothing.
+    """
 
     namespace: str
     name: str
@@ -215,6 +221,10 @@ class DatasetWrite:
     bytes: int | None = None
     schema: Sequence[tuple[str, str]] = ()
     version: str | None = None
+    disposition: str | None = None
+    partition: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

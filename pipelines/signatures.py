@@ -74,17 +74,22 @@ def misfit(task: TaskDef, signature: Signature, params: Sequence[str] | None) ->
 
     `params` are the names of the pipeline's parameters; None: any may be given.
     """
+    for name in task.inputs:
+        if not signature.any and name not in signature.takes:
+            said = f"{task.options['function']} takes no {name!r}, which `inputs` reads"
+            return DefinitionError(said, "inputs", nearest(name, signature.takes))
     for name in task.options.get("args") or {}:
         if not signature.any and name not in signature.takes:
             said = f"{task.options['function']} takes no {name!r}"
             return DefinitionError(said, f"args.{name}", nearest(name, signature.takes))
     if params is None:
         return None
-    known = {*(task.options.get("args") or {}), *task.needs, *params}
+    known = {*(task.options.get("args") or {}), *task.inputs, *task.needs, *params}
     for name in signature.needs:
         if name not in known:
             said = f"{task.options['function']} needs {name!r}, which nobody gives"
-            hint = f"add it to `args`, to `needs`, or to the pipeline's `params` (there: {', '.join(sorted(known))})"
+            there = ", ".join(sorted(known))
+            hint = f"add it to `args`, `inputs` or `needs`, or to the pipeline's `params` (there: {there})"
             return DefinitionError(said, "function", hint)
     return None
 

@@ -25,7 +25,8 @@ class TaskDef:
 
     `needs` are names of tasks of the same pipeline. `upstream` is the rule over them: `all_success`, `all_done`,
     `any_success` or `N_of` (at least N succeeded). `timeout` is seconds per attempt, `timeout_all` over all attempts
-    and the waits between them. `outputs` name datasets (URIs or configured names).
+    and the waits between them. `outputs` name datasets (URIs or configured names); `inputs` name those that are read,
+    by the name under which a function gets them.
 
     `when` is CEL: false skips the task. `partitions` fans it out: a list or map of elements, or CEL that gives one;
     `per` names a fanned-out need, for one slice per slice of it. `require` is how many slices must succeed (None: all;
@@ -43,6 +44,7 @@ class TaskDef:
     timeout: float = 86_400.0
     outputs: Sequence[str] = ()
     tags: Sequence[str] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
     when: str | None = None
     partitions: Any = None
     per: str | None = None

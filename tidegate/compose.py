@@ -11,11 +11,13 @@ from typing import Any
 
 from config.model import Limits as ServiceLimits
 from config.model import ServiceConfig
+from pipelines.datasets.catalog import Catalog
 from pipelines.dispatcher import Dispatcher
 from pipelines.executor import EngineTraits
 from pipelines.hands import TASK_SCOPE, DispatchSettings, Doors, Render
 from pipelines.kind import EngineSettings
 from pipelines.ports import Engine
+from pipelines.recording import Recording
 from pipelines.references import finder, resolved
 from pipelines.registry import load_registry
 from sensors.clock import SystemClock
@@ -23,6 +25,7 @@ from sensors.uid import new_uid
 from tidegate.alerts.sender import AlertSender
 from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
+from tidegate.dataset_looks import looker
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
 from tidegate.health_watch import HealthWatch, RequestWatch
@@ -132,7 +135,8 @@ async def _compose(
     ingest = Ingest(rules, holder, fail_point, tracing.mint_root, own)
     inbox = StoreInbox(store, ingest, aftermath, fail_point)
 
-    engines = _engines(config, clock)
+    catalog = Catalog(config.base, config.datasets, config.connections)
+    engines = _engines(config, clock, catalog)
     traits = {name: EngineTraits(engine.survives, engine.dedupes) for name, engine in engines.items()}
     runs = StoreRuns(store, Claim(rules, lambda: traits, own), Advance(own), Cancel(own), aftermath)
     dispatch = config.dispatch
@@ -174,6 +178,7 @@ async def _compose(
         runs=runs,
         dispatcher=dispatcher,
         engines=engines,
+        catalog=catalog,
         fleet=fleet,
         timers=Timers(store, {}, clock, on_facts=aftermath),
         sensor_watch=SensorWatch(),
@@ -214,7 +219,7 @@ def _fullness(store: GroupStore, limits: ServiceLimits) -> Callable[[], bool]:
     return full
 
 
-def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:
+def _engines(config: ServiceConfig, clock: SystemClock, catalog: Catalog) -> Mapping[str, Engine]:
     """Build every engine that some pipeline names, and the built-in ones: a run may be resumed on any of them."""
     registry = load_registry(config.plugins)
     state = config.state_dir if config.state_dir.is_absolute() else config.base / config.state_dir
@@ -229,8 +234,11 @@ def _engines(config: ServiceConfig, clock: SystemClock) -> Mapping[str, Engine]:
         worker_memory=config.limits.worker_memory,
         task_memory=config.limits.task_memory,
         connections=config.connections,
+        catalog=catalog,
     )
-    return {name: registry[name].build(settings) for name in registry}
+    engines = {name: registry[name].build(settings) for name in registry}
+    look = looker(engines["python"], config.base)
+    return {name: Recording(engine, catalog, look, clock) for name, engine in engines.items()}
 
 
 def _compiler(config: ServiceConfig) -> Callable[[Mapping[str, Any]], Render]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from config.model import ServiceConfig
+from pipelines.datasets.catalog import Catalog
 from pipelines.dispatcher import Dispatcher
 from pipelines.ports import Engine
 from pipelines.run import Run
@@ -64,6 +65,7 @@ class Parts:
     runs: StoreRuns
     dispatcher: Dispatcher
     engines: Mapping[str, Engine]
+    catalog: Catalog
     fleet: Fleet
     timers: Timers
     sensor_watch: SensorWatch
@@ -169,6 +171,7 @@ class Service:
             )
         rules = await asyncio.to_thread(compile_rules, config, self._paused)  # thousands of expressions take seconds
         change = parts.fleet.build(config)
+        parts.catalog.update(config.datasets, config.connections)
         lifted = parts.rules.swap(rules)
         self._config = config
         self._show_shapes()

@@ -1,129 +1,168 @@
-"""Writes a DataFrame into a table of a DuckDB file: checks, data and the record of the write are one transaction.
-
-The table `_tidegate_writes` in the same file remembers who wrote what with which fencing token. An older token, or an
-older attempt of the same run, is refused there, where no clock or pause can fool it; an append that the record shows as
-done is not done twice. DuckDB lets one process at a time open a file for writing: others wait for it, in here.
-"""
+"""A table of a DuckDB file. DuckDB lets one process at a time open a file for writing: others wait for it, in here."""
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from pipelines.datasets.sql_table import INCOMING, SqlTable
 from pipelines.datasets.target import Target
-from pipelines.datasets.written import Judge, Last, Stamp, TargetBusy, TargetUnusable, Written, schema_of
+from pipelines.datasets.written import Schema, TargetBusy, TargetUnusable
 
 if TYPE_CHECKING:
     import duckdb
 
-WAIT = 60.0
-_KEEP = 30 * 86_400_000_000  # microseconds that records are kept, but for the last of each dataset
-_RECORDS = """
-create table if not exists main._tidegate_writes (
-    dataset varchar not null, run varchar not null, task varchar not null, part varchar not null,
-    fence bigint not null, attempt integer not null, mode varchar not null,
-    rows bigint not null, columns varchar not null, written_at bigint not null
+WAIT: Final = 60.0  # seconds to wait for a file that another process has open
+# By another process; or by this one, which has it open in the other way or is closing it.
+_IN_USE: Final = ("lock", "different configuration", "already attached")
+_RECORDS: Final = (
+    "create table if not exists {} ("
+    "dataset varchar not null, run varchar not null, task varchar not null, part varchar not null,"
+    " fence bigint not null, attempt integer not null, mode varchar not null,"
+    " rows bigint not null, columns varchar not null, written_at bigint not null, seq bigint, resumes varchar)"
 )
-"""
-
-_FORGET = """
-delete from main._tidegate_writes as old where dataset = $1 and (
-    (run = $2 and task = $3 and part = $4)
-    or (written_at < $5 and exists (
-        from main._tidegate_writes as new where new.dataset = $1 and new.run <> $2 and new.written_at > old.written_at
-    ))
-)
-"""
+_INTEGERS: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+_NATURALS: Final = ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
 
 
-def write_table(
+def open_duckdb(
     target: Target,
-    frame: Any,
-    stamp: Stamp,
-    mode: str,
-    judge: Judge,
+    _connection: Mapping[str, Any] | None = None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Written:
-    """Replace or extend (`mode` replace, append) the table by a Polars DataFrame. Returns after the commit.
+) -> SqlTable:
+    """Return the table; nothing is opened yet."""
 
-    Raises what `judge` raises, StaleWrite, TargetBusy, or TargetUnusable.
-    """
+    @contextmanager
+    def connect(write: bool) -> Iterator[_DuckSession]:
+        session = _DuckSession(_open(Path(target.place), write, sleep), target)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    return SqlTable(target, connect, fits, "main")
+
+
+def fits(there: str, coming: str) -> bool:
+    """Say whether values of one DuckDB type go into a column of another without loss."""
+    if there == coming or (there == "VARCHAR" and coming.startswith("ENUM")):
+        return True
+    if coming in _INTEGERS:
+        size = _INTEGERS.index(coming)
+        return there in _INTEGERS[size:] or (there == "DOUBLE" and size < 3) or (there == "FLOAT" and size < 2)
+    if coming in _NATURALS:
+        size = _NATURALS.index(coming)
+        return there in _NATURALS[size:] or there in _INTEGERS[size + 1 :] or (there == "DOUBLE" and size < 3)
+    return (coming, there) in (("FLOAT", "DOUBLE"), ("TIMESTAMP", "TIMESTAMP_NS"), ("TIME", "TIME_NS"))
+
+
+class _DuckSession:
+    """One connection."""
+
+    transactional_ddl = True
+    moment_type = "TIMESTAMP WITH TIME ZONE"
+    text_type = "VARCHAR"
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection", target: Target) -> None:
+        self._c = connection
+        self._target = target
+        self.run("set timezone = 'UTC'")
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Sequence[Any]]:
+        with _told(self._target):
+            return self._c.execute(sql, list(values)).fetchall()
+
+    def prepare(self, records: str) -> None:
+        """All DDL is within the transaction."""
+
+    def begin(self, dataset: str, records: str) -> None:
+        self.run("begin transaction")
+        self.run(f"create schema if not exists {self.quoted(self._target.schema)}")
+        self.run(_RECORDS.format(records))
+        known = dict(self.columns("main", "_tidegate_writes") or ())
+        for name, kind in (("seq", "bigint"), ("resumes", "varchar")):  # an older version's table has neither
+            if name not in known:
+                self.run(f"alter table {records} add column {name} {kind}")
+
+    def commit(self) -> None:
+        self.run("commit")
+
+    def columns(self, schema: str, table: str) -> Schema | None:
+        rows = self.run(
+            "select column_name, data_type from duckdb_columns() where database_name = current_database()"
+            " and schema_name = ? and table_name = ? order by column_index",
+            [schema, table],
+        )
+        return tuple((name, kind) for name, kind in rows) or None
+
+    def stage(self, frame: Any) -> Schema:
+        with _told(self._target):
+            self._c.register("_tidegate_arriving", _Stream(frame))
+            self._c.execute(f"create or replace temporary table {INCOMING} as from _tidegate_arriving")
+            self._c.unregister("_tidegate_arriving")
+        return tuple((row[0], row[1]) for row in self.run(f"describe {INCOMING}"))
+
+    def frame(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        import polars as pl
+
+        with _told(self._target):
+            relation = self._c.sql(sql, params=list(values)) if values else self._c.sql(sql)
+            spans = [
+                name for name, kind in zip(relation.columns, relation.types, strict=True) if str(kind) == "INTERVAL"
+            ]
+            if spans:  # Arrow's intervals of months, days and nanoseconds are not Polars' durations
+                inner = ", ".join(f"epoch_us({self.quoted(name)}) as {self.quoted(name)}" for name in spans)
+                relation = relation.project(f"* replace ({inner})")
+            # The relation's own stream leaves types behind that the library complains of when the process ends.
+            reader = getattr(relation, "to_arrow_reader", None)
+            frame = pl.DataFrame(relation if reader is None else reader())
+        return frame.with_columns(pl.col(name).cast(pl.Duration("us")) for name in spans)
+
+    def quoted(self, *names: str) -> str:
+        return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+    def size(self, schema: str, table: str) -> int | None:
+        return None
+
+    def close(self) -> None:
+        """Close; a transaction that was not committed is undone."""
+        self._c.close()
+
+
+@contextmanager
+def _told(target: Target) -> Iterator[None]:
+    """Turn what DuckDB raises into the errors of writers."""
     import duckdb
 
-    if frame.width == 0:
-        raise TargetUnusable("a DataFrame without columns cannot become a table; return one with columns")
-    connection = _open(target, sleep)
     try:
-        connection.execute("begin transaction")
-        connection.execute(_RECORDS)
-        dataset = f"{target.schema}.{target.table}"
-        done = _outranked(connection, dataset, stamp)
-        found = connection.execute(
-            "select rows, columns from main._tidegate_writes where dataset = ? and run <> ? "
-            "order by written_at desc limit 1",
-            [dataset, stamp.run],
-        ).fetchall()
-        judge(Last(found[0][0], tuple((name, kind) for name, kind in orjson.loads(found[0][1]))) if found else None)
-        schema = schema_of(frame)
-        if mode == "replace" or not done:
-            _publish(connection, target, frame, mode)
-            connection.execute(_FORGET, [dataset, stamp.run, stamp.task, stamp.partition, stamp.at - _KEEP])
-            connection.execute(
-                "insert into main._tidegate_writes values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    dataset,
-                    stamp.run,
-                    stamp.task,
-                    stamp.partition,
-                    stamp.fence,
-                    stamp.attempt,
-                    mode,
-                    frame.height,
-                    orjson.dumps(schema).decode(),
-                    stamp.at,
-                ],
-            )
-        connection.execute("commit")
+        yield
     except duckdb.TransactionException as error:
         raise TargetBusy(f"{target.name} was changed by another writer meanwhile: {error}") from error
     except duckdb.Error as error:
-        raise TargetUnusable(f"{target.name} could not be written: {error}") from error
-    finally:
-        connection.close()
-    return Written(frame.height, None, schema, f"{stamp.run}.{stamp.attempt}")
+        raise TargetUnusable(f"{target.name} could not be used: {error}") from error
 
 
-def _open(target: Target, sleep: Callable[[float], None]) -> "duckdb.DuckDBPyConnection":
-    """Open the file for writing, waiting for another process that has it."""
+def _open(path: Path, write: bool, sleep: Callable[[float], None]) -> "duckdb.DuckDBPyConnection":
+    """Open the file, waiting for another process that writes to it."""
     import duckdb
 
-    target.path.parent.mkdir(parents=True, exist_ok=True)
+    if write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise TargetUnusable(f"there is no {path} to read; has the task that writes it run?")
     waited, pause = 0.0, 0.01
     while True:
         try:
-            return duckdb.connect(str(target.path))
-        except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
-                raise TargetUnusable(f"{target.path} cannot be opened: {error}") from error
+            return duckdb.connect(str(path), read_only=not write)
+        except duckdb.Error as error:
+            if not any(word in str(error) for word in _IN_USE):
+                raise TargetUnusable(f"{path} cannot be opened: {error}") from error
             if waited >= WAIT:
-                raise TargetBusy(f"{target.path} was in use by another process for {WAIT:.0f} s: {error}") from error
+                raise TargetBusy(f"{path} was in use for {WAIT:.0f} s: {error}") from error
             sleep(pause)
             waited += pause
             pause = min(pause * 1.5, 0.25)
-        except duckdb.Error as error:
-            raise TargetUnusable(f"{target.path} cannot be opened: {error}") from error
-
-
-def _outranked(connection: "duckdb.DuckDBPyConnection", dataset: str, stamp: Stamp) -> bool:
-    """Say whether this run's task has written already; raise StaleWrite when somebody newer of this run has."""
-    rows = connection.execute(
-        "select fence, attempt, task = ? and part = ? from main._tidegate_writes where dataset = ? and run = ?",
-        [stamp.task, stamp.partition, dataset, stamp.run],
-    ).fetchall()
-    for fence, attempt, same in rows:
-        stamp.refuse_stale(dataset, fence, attempt if same else 0)
-    return any(same for _, _, same in rows)
 
 
 class _Stream:
@@ -134,22 +173,3 @@ class _Stream:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._frame.__arrow_c_stream__(requested_schema)
-
-
-def _publish(connection: "duckdb.DuckDBPyConnection", target: Target, frame: Any, mode: str) -> None:
-    import polars as pl
-
-    schema, table = _quoted(target.schema), _quoted(target.table)
-    empty = pl.selectors.by_dtype(pl.Null)
-    connection.register("_tidegate_incoming", _Stream(frame.with_columns(empty.cast(pl.String))))
-    connection.execute(f"create schema if not exists {schema}")
-    name = f"{schema}.{table}"
-    if mode == "replace":
-        connection.execute(f"create or replace table {name} as from _tidegate_incoming")
-    else:
-        connection.execute(f"create table if not exists {name} as from _tidegate_incoming limit 0")
-        connection.execute(f"insert into {name} by name from _tidegate_incoming")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -8,11 +8,14 @@ function may do to the service (nothing) and `pipelines.workers.job` for the ord
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
 from pipelines.kind import EngineKind, EngineSettings
 from pipelines.ports import TaskContext, TaskResult
+from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options, time_left
 from pipelines.workers.pool import Outcome, WorkerLimits, WorkerPool
 
@@ -49,6 +52,12 @@ class PythonEngine:
         handle = str(next(self._numbers))
         job, left = make_job(context, options, settings), time_left(context, settings.clock)
         if options.in_loop:
+            if context.task.inputs:
+                raise TaskFailed(
+                    f"task {context.task.name!r} has `in_loop`, for tasks that only wait, and `inputs`; take one out",
+                    "bad_options",
+                    retryable=False,
+                )
             if self._calls is None:
                 from pipelines.workers.in_loop import LoopCalls  # with all that workers import, for this case alone
                 from pipelines.workers.loop_watch import LoopWatch
@@ -56,10 +65,7 @@ class PythonEngine:
                 self._calls = LoopCalls(LoopWatch())
             run = self._calls.run(job, context.log, left)
         else:
-            if self._pool is None:
-                limits = WorkerLimits(settings.tasks_per_worker, settings.worker_memory)
-                self._pool = WorkerPool(settings.workers, settings.base, limits)
-            run = self._pool.run(job, context.log, left, options.memory or settings.task_memory)
+            run = self._workers().run(job, context.log, left, options.memory or settings.task_memory)
         self._jobs[handle] = asyncio.get_running_loop().create_task(run)
         return handle
 
@@ -88,6 +94,31 @@ class PythonEngine:
             job.cancel()
             await asyncio.wait([job])
 
+    async def call(self, function: str, args: Mapping[str, Any], seconds: float) -> Any:
+        """Call a function of ours in a worker, outside of any run, and return its JSON value. Raises TaskFailed."""
+        state = self._settings.state.absolute()
+        job = Job(
+            function=function,
+            base=str(self._settings.base.absolute()),
+            args=args,
+            run="",
+            fence=0,
+            task=function,
+            partition="",
+            attempt=0,
+            values=str(values_folder(state, "own")),
+        )
+        outcome = await self._workers().run(job, _unheard, seconds)
+        return read_answer(outcome, function, self._settings.clock.now()).output
+
+    def _workers(self) -> WorkerPool:
+        """Return the pool, which starts with the first task."""
+        if self._pool is None:
+            settings = self._settings
+            limits = WorkerLimits(settings.tasks_per_worker, settings.worker_memory)
+            self._pool = WorkerPool(settings.workers, settings.base, limits)
+        return self._pool
+
     async def close(self) -> None:
         jobs = list(self._jobs.values())
         self._jobs.clear()
@@ -101,6 +132,10 @@ class PythonEngine:
         calls, self._calls = self._calls, None
         if calls is not None:
             await calls.close()
+
+
+def _unheard(_stream: str, _text: str) -> None:
+    """Drop a line of a call that belongs to no run."""
 
 
 KIND = EngineKind(

@@ -20,8 +20,11 @@ class Job:
 
     `function` is `module:qualname` (or `file.py:qualname`), found on `base` and `sys_path` first. Arguments come by
     name from `args`, then `upstream`, then `params`. `values` is the folder for large values, `mark` ends the job's
-    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame.
-    `slice` are the element and the name of a slice, by the parameters that may take them.
+    output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame; `how`
+    (the fields of `datasets.written.How`) says more than `mode`, and `connection` how the target is reached. `inputs`
+    are datasets by the parameters that get their frames: `uri`, `connection`, and `dataset`, which is a configured name
+    like that of the target (empty: none). `resumes` is the run that this one resumes. Connections hold secrets: a job
+    is neither logged nor stored. `slice` are the element and the name of a slice, by the parameters that may take them.
     `code` is where versions of the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds.
     """
 
@@ -50,4 +53,9 @@ class Job:
     deadline: float | None = None
     target: str | None = None
     mode: str = "replace"
+    how: Mapping[str, Any] | None = None
+    connection: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset: str = ""
+    resumes: str = ""
     checks: tuple[Mapping[str, Any], ...] = ()

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from pipelines.checks.spec import Severity
-from pipelines.datasets.target import parse_target
+from pipelines.datasets.catalog import Bound, plain_how
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
 from pipelines.kind import EngineOptions, EngineSettings
@@ -35,43 +35,50 @@ class CheckOptions(EngineOptions):
 class FunctionOptions(EngineOptions):
     """A function task. `function` is `module:name` (or `file.py:name`), found from the base folder and `sys_path`.
 
-    `args` are arguments of its own. `output` is a dataset URI for the returned DataFrame (`duckdb://`, `parquet://`,
-    `csv://`), `mode` what becomes of what is there. `memory` is the most that the task and what it starts may use;
-    empty: as `service.limits` says. `events` becomes the context's `events`.
+    `args` are arguments of its own. `output` is the dataset that the returned DataFrame is written to: a name of
+    `datasets`, or a URI. `mode` is what becomes of what is there, and `key` the columns by which `merge` and
+    `soft_delete` know a row again; both only where they differ from the dataset's entry. `memory` is the
+    most that the task and what it starts may use; empty: as `service.limits` says. `events` becomes the context's
+    `events`.
     """
 
     function: str = Field(pattern=r"^[^:]+:[^:]+$")
     args: Mapping[str, Any] = Field(default_factory=dict)
     sys_path: tuple[str, ...] = ()
     output: str | None = None
-    mode: Literal["replace", "append"] = "replace"
+    mode: Literal["replace", "append", "merge", "soft_delete"] | None = None
+    key: tuple[str, ...] = ()
     checks: tuple[CheckOptions, ...] = ()
     memory: Size | None = None
     events: Any = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.mode == "append" and self.output is not None and not self.output.startswith(("duckdb://", "${{")):
-            raise ValueError("mode append needs a duckdb:// output; files are replaced")
+        if self.mode is not None and self.output is None:
+            raise ValueError("`mode` says how `output` is written; name the dataset with `output`")
+        uri = self.output is not None and "://" in self.output
+        if uri and self.mode in ("merge", "soft_delete") and not self.key:
+            raise ValueError(f"mode {self.mode} needs to know rows again; name the columns: `key: [id]`")
+        text = (self.output or "").startswith(("csv://", "json://", "jsonl://"))
+        if text and self.mode not in (None, "replace"):
+            raise ValueError("such a file can only be replaced; name a folder (a slash at the end), or parquet://")
         return self
 
 
-def read_options(model: type[FunctionOptions], context: TaskContext, base: Path) -> Any:
+def read_options(model: type[FunctionOptions], context: TaskContext, _base: Path) -> Any:
     """Return the evaluated options as `model`; raises TaskFailed (not retryable) that says what is wrong with them."""
     try:
-        options = model.model_validate(context.options)
-        if options.output is not None:
-            parse_target(options.output, base)
+        return model.model_validate(context.options)
     except ValueError as error:
         raise TaskFailed(
             f"the options of task {context.task.name!r} are wrong: {_said(error)}", "bad_options", retryable=False
         ) from error
-    return options
 
 
 def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSettings) -> Job:
-    """Return the job of an attempt, with absolute paths of this machine."""
+    """Return the job of an attempt, with absolute paths of this machine; raises TaskFailed for unknown datasets."""
     run, task_run = context.run, context.task_run
+    output = None if options.output is None else _bound(options.output, context, settings)
     left = time_left(context, settings.clock)
     return Job(
         function=options.function,
@@ -88,8 +95,12 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         partition=task_run.partition or run.partition or "",
         attempt=task_run.attempt,
         values=str(values_folder(settings.state.absolute(), run.uid)),
-        target=options.output,
-        mode=options.mode,
+        target=None if output is None else output.uri,
+        how=None if output is None else plain_how(output.how(options.mode, options.key)),
+        connection=None if output is None else output.connection,
+        inputs={name: _bound(reference, context, settings).plain() for name, reference in context.task.inputs.items()},
+        dataset="" if output is None else output.name,
+        resumes=run.resumed_from or "",
         checks=tuple(check.model_dump() for check in options.checks),
         code=str(settings.state.absolute() / "code"),
         pipeline=run.pipeline,
@@ -100,6 +111,15 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )
+
+
+def _bound(reference: str, context: TaskContext, settings: EngineSettings) -> Bound:
+    try:
+        return settings.catalog.bind(reference)
+    except ValueError as error:
+        raise TaskFailed(
+            f"the options of task {context.task.name!r} are wrong: {error}", "bad_options", retryable=False
+        ) from error
 
 
 def time_left(context: TaskContext, clock: Clock) -> float | None:
@@ -120,7 +140,14 @@ def read_answer(outcome: Outcome, task: str, at: int) -> TaskResult:
         failure.cpu_seconds, failure.peak_rss_bytes = outcome.cpu, outcome.rss
         raise failure
     datasets = tuple(
-        DatasetWrite(task=task, at=at, **{**write, "schema": tuple((name, kind) for name, kind in write["schema"])})
+        DatasetWrite(
+            task=task,
+            at=at,
+            **{
+                **{name: value for name, value in write.items() if name in DatasetWrite.__dataclass_fields__},
+                "schema": tuple((name, kind) for name, kind in write["schema"]),
+            },
+        )
         for write in answer["datasets"]
     )
     return TaskResult(

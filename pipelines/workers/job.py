@@ -9,26 +9,25 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from time import time_ns
 from types import FrameType
 from typing import Any
 
 from pipelines.checks.evaluate import Finding, evaluate
 from pipelines.checks.spec import CheckSpec
 from pipelines.context import Context
-from pipelines.datasets.duckdb_table import write_table
-from pipelines.datasets.files import write_file
-from pipelines.datasets.target import Target, parse_target
+from pipelines.datasets.target import parse_target
 from pipelines.datasets.values import ValueTrouble, as_frame, computed, keep
-from pipelines.datasets.written import Last, StaleWrite, Stamp, TargetBusy, TargetUnusable, Written
+from pipelines.datasets.written import Last, StaleWrite, TargetBusy, TargetUnusable
 from pipelines.errors import TaskFailed
 from pipelines.workers.calling import call
 from pipelines.workers.frames import Job
 from pipelines.workers.functions import Functions
+from pipelines.workers.publishing import publish, read_inputs
 
 PROPAGATION = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
@@ -45,8 +44,9 @@ def carry_out(
             os.environ.pop(name, None)
         os.environ.update(job.environ)
         function = functions.resolve(job)
-        value = call(function, context, job)
-        return finish(job, value, findings)
+        frames, datasets = read_inputs(job, function)
+        value = call(function, context, replace(job, args={**job.args, **frames}))
+        return finish(job, value, findings, datasets)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
         return answer_to(error, job, findings)
     finally:
@@ -58,15 +58,15 @@ def carry_out(
         shutil.rmtree(context.folder, ignore_errors=True)
 
 
-def finish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any]:
-    """Judge, publish and keep what the function returned; return the job's answer."""
+def finish(job: Job, value: Any, findings: list[Finding], datasets: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Judge, publish and keep what the function returned; return the job's answer. `datasets` are those it read."""
     if job.target is not None or job.checks:
         value = computed(value)
     written = _publish(job, value, findings)
     output = keep(value, Path(job.values), _value_name(job))
     return {
         "output": output,
-        "datasets": [written] if written is not None else [],
+        "datasets": [*datasets, *written],
         "checks": [_told(job, finding) for finding in findings],
     }
 
@@ -89,7 +89,7 @@ def answer_to(
         case TargetBusy():
             return _failed(f"nothing was published: {error}", "busy", True, None, job, findings)
         case TargetUnusable():
-            return _failed(f"nothing was published: {error}", "output", True, None, job, findings)
+            return _failed(f"nothing was published: {error}", "output", error.retryable, None, job, findings)
         case ValueTrouble():
             return _failed(f"task {job.task!r}: {error}", "value", False, None, job, findings)
     _tell_trace(error, tell)
@@ -126,10 +126,10 @@ def _value_name(job: Job) -> str:
     return f"{job.task[:80]}-{job.attempt}-{unique}"
 
 
-def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | None:
-    """Check the value and write it where the task's output goes; None when it goes nowhere."""
+def _publish(job: Job, value: Any, findings: list[Finding]) -> list[dict[str, Any]]:
+    """Check the value and write it where the task's output goes; return what is told of the write, if there is one."""
     if job.target is None and not job.checks:
-        return None
+        return []
     frame = as_frame(value)
     if frame is None:
         what = f"output goes to {job.target}" if job.target else "checks are on"
@@ -148,28 +148,8 @@ def _publish(job: Job, value: Any, findings: list[Finding]) -> dict[str, Any] | 
 
     if job.target is None:
         judge(None)
-        return None
-    try:
-        target = parse_target(job.target, Path(job.base))
-    except ValueError as error:
-        raise TaskFailed(str(error), "bad_options", retryable=False) from error
-    stamp = Stamp(job.run, job.fence, job.task, job.partition, job.attempt, time_ns() // 1000)
-    if target.scheme == "duckdb":
-        written = write_table(target, frame, stamp, job.mode, judge)
-    else:
-        written = write_file(target, frame, stamp, judge)
-    return _dataset(target, written)
-
-
-def _dataset(target: Target, written: Written) -> dict[str, Any]:
-    return {
-        "namespace": target.namespace,
-        "name": target.name,
-        "rows": written.rows,
-        "bytes": written.bytes,
-        "schema": written.schema,
-        "version": written.version,
-    }
+        return []
+    return [publish(job, frame, judge)]
 
 
 def _told(job: Job, finding: Finding) -> dict[str, Any]:

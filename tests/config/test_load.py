@@ -10,6 +10,7 @@ from config.check import check
 from config.load import assert_own_package, load_config
 from config.model import ServiceConfig, Telemetry
 from config.problems import ConfigProblems
+from pipelines.datasets.definition import DatasetDef
 from pipelines.pipeline import Param
 from pipelines.task import Retries
 from sensors.units import StartAt
@@ -192,6 +193,7 @@ def test_pipelines_in_yaml(write: Write) -> None:
         write(
             """
             defaults: {task: {timeout: 1h, retries: {attempts: 3, backoff: 1s}}}
+            datasets: {daily: {uri: "duckdb://x.duckdb/daily"}}
             pipelines:
               model:
                 params: {day: {type: date, default: 2026-01-31}, files: {type: list, required: true}}
@@ -235,7 +237,8 @@ def test_the_other_sections(write: Write) -> None:
             x-anything: [1, 2]
             alerts: {oncall: {to: "${env:URL}", events: [run_failed, resolved], match: {severity: error}}}
             connections:
-              wh: {kind: snowflake, account: org, private_key: "file:key.p8", password: "${env:URL}", x-note: mine}
+              wh: {kind: snowflake, account: org, user: u, private_key: "file:key.p8", x-note: mine}
+              shop: {kind: postgresql, host: h, database: shop, password: "${env:URL}"}
             datasets: {daily: {uri: "snowflake://org/analytics.daily", connection: wh}}
             """
         ),
@@ -247,7 +250,8 @@ def test_the_other_sections(write: Write) -> None:
     assert route.events == {"run_failed", "resolved"}
     assert "alert.test" not in repr(route)
     assert config.connections["wh"]["private_key"] == "key"
-    assert config.datasets["daily"] == {"uri": "snowflake://org/analytics.daily", "connection": "wh", "tags": ()}
+    assert config.connections["shop"]["password"] == "https://alert.test/x"
+    assert config.datasets["daily"] == DatasetDef(name="daily", uri="snowflake://org/analytics.daily", connection="wh")
 
 
 def test_secrets_reach_the_options(write: Write, tmp_path: Path) -> None:
@@ -437,7 +441,7 @@ defaults: x
         "connections.c.kind",
         "datasets.d.uri",
         "datasets.e.connection",
-        "datasets.e.freshness",
+        "datasets.e.freshness.due",
         "alerts.a.to",
         "alerts.a.events[0]",
         "telemetry",

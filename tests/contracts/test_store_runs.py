@@ -394,6 +394,10 @@ async def test_datasets_show_their_last_write(store: Store) -> None:
         "bytes": 10,
         "schema": [["id", "int"], ["n", "str"]],
         "version": "v2",
+        "dataset": None,
+        "disposition": None,
+        "partition": None,
+        "changes": {},
     }
 
 

@@ -75,5 +75,5 @@ def compile_alerts(config: ServiceConfig) -> AlertRules:
             name: frozenset(definition.tags).union(*(task.tags for task in definition.tasks))
             for name, definition in config.pipelines.items()
         },
-        dataset_tags={name: frozenset(entry.get("tags", ())) for name, entry in config.datasets.items()},
+        dataset_tags={name: frozenset(entry.tags) for name, entry in config.datasets.items()},
     )

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from tidegate.api.asking import EventUidQuery, HouseDep, Name, PageDep, RunUidQuery, TextQuery, read_page
 from tidegate.api.drawing import GraphFormat, drawn
 from tidegate.api.house import House
-from tidegate.api.models_runs import DatasetPage, Lineage, PipelineList, PipelineView
+from tidegate.api.models_runs import DatasetHistory, DatasetPage, Lineage, PipelineList, PipelineView
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, not_found
 from tidegate.api.views_runs import dataset_row, edge_view, node_view, pipeline_view
@@ -51,7 +51,7 @@ async def show_lineage(
 
 def _is_root(node: Row, wanted: str) -> bool:
     """Say whether a node is what was asked for: by uid, or a dataset by its name."""
-    return wanted == node["uid"] or (node["kind"] == "dataset" and node.get("name") == wanted)
+    return wanted == node["uid"] or (node["kind"] == "dataset" and wanted in (node.get("name"), node.get("dataset")))
 
 
 def _unknown(node: Row) -> bool:
@@ -66,6 +66,27 @@ async def list_datasets(house: HouseDep, page: PageDep) -> DatasetPage:
         house, page, "datasets", lambda reader, cursor: reader.datasets(limit=page.limit, cursor=cursor)
     )
     return DatasetPage(items=[dataset_row(row) for row in rows], cursor=following)
+
+
+@router.get("/datasets/{name:path}", responses=problems(404, 422), summary="Show a dataset")
+async def show_dataset(
+    house: HouseDep,
+    page: PageDep,
+    name: Annotated[str, Path(min_length=1, description="Its name in `datasets`, or in OpenLineage's naming.")],
+    namespace: TextQuery = None,
+) -> DatasetHistory:
+    """Show a dataset with the history of its writes and reads; `namespace` tells apart what has the same name."""
+    found = await house.store.read(lambda reader: reader.dataset(name, namespace))
+    if not found:
+        raise not_found(f"dataset {name}")
+    last = found[0]
+    rows, following = await read_page(
+        house,
+        page,
+        "datasets",
+        lambda reader, cursor: reader.dataset_writes(last["namespace"], last["name"], limit=page.limit, cursor=cursor),
+    )
+    return DatasetHistory(last=dataset_row(last), items=[dataset_row(row) for row in rows], cursor=following)
 
 
 @router.get("/pipelines", responses=problems(), summary="List pipelines", tags=["runs"])

@@ -211,7 +211,7 @@ class PipelineList(Model):
 
 
 class DatasetRow(Model):
-    """A dataset with its last write."""
+    """A dataset with its last write, or one write (or read) of it."""
 
     namespace: str
     name: str
@@ -223,6 +223,19 @@ class DatasetRow(Model):
     bytes: int | None
     version: str | None
     fields: list[tuple[str, str]] = Field(description="Columns as (name, type).")
+    dataset: str | None = Field(description="Its name in `datasets`, if it has one.")
+    disposition: str | None = Field(description="How it was written: replace, append, merge or soft_delete.")
+    partition: str | None
+    changes: dict[str, Any] = Field(
+        description="Of the columns against those before: `added`, `removed`, `retyped`; `created`: there were none."
+    )
+
+
+class DatasetHistory(Paged):
+    """A dataset, and what was written to it and read of it, the newest first. `last` is its last write."""
+
+    last: DatasetRow
+    items: list[DatasetRow]
 
 
 class DatasetPage(Paged):

@@ -308,6 +308,10 @@ def dataset_row(row: Row) -> DatasetRow:
         bytes=row["bytes"],
         version=row["version"],
         fields=[(str(name), str(kind)) for name, kind in row["schema"] or ()],
+        dataset=row["dataset"],
+        disposition=row["disposition"],
+        partition=row["partition"],
+        changes=row["changes"],
     )
 
 

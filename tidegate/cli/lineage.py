@@ -1,4 +1,4 @@
-"""`tidegate lineage` and `tidegate datasets`: what led to a thing, and what came of it."""
+"""`tidegate lineage`: what led to a thing, and what came of it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -6,7 +6,7 @@ import typer
 
 from tidegate.cli.client import connect
 from tidegate.cli.errors import USAGE, fail
-from tidegate.cli.options import Json, Limit, Url
+from tidegate.cli.options import Json, Url
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +20,6 @@ _KINDS = {"event": "cyan", "decision": "dim", "run": "bold", "task": "", "datase
 def register(root: typer.Typer) -> None:
     """Add the commands to the root."""
     root.command("lineage")(lineage)
-    root.command("datasets")(datasets)
 
 
 def lineage(
@@ -84,30 +83,3 @@ def _label(branch: "Branch") -> "Text":
     if branch.again:
         parts.append(out.words("↑ above", "dim"))
     return out.line(*parts)
-
-
-def datasets(limit: Limit = 100, json: Json = False, url: Url = None) -> None:
-    """List datasets with their last write."""
-    from tidegate.cli import out
-
-    page = connect(url).pages("datasets", most=limit)
-    if json:
-        out.as_json(page)
-        return
-    from tidegate.wording import sized
-
-    rows = [
-        (
-            out.words(item["name"], "magenta"),
-            out.words(item["namespace"], "dim"),
-            "–" if item["rows"] is None else f"{item['rows']:,}",
-            sized(item["bytes"]),
-            item["version"] or "",
-            item["run"],
-            out.age(item["at"]),
-        )
-        for item in page["items"]
-    ]
-    columns = ("dataset", "namespace", ">rows", ">size", "version", "!run", "!when")
-    out.show(out.table(columns, rows, "no dataset was written yet"))
-    out.more(page)

@@ -5,7 +5,19 @@ Only what a command needs is imported when it runs, so that `--help` and complet
 
 import typer
 
-from tidegate.cli import alerts, dead_letters, events, lineage, pipelines, runs, sensors, service, tokens, triggers
+from tidegate.cli import (
+    alerts,
+    datasets,
+    dead_letters,
+    events,
+    lineage,
+    pipelines,
+    runs,
+    sensors,
+    service,
+    tokens,
+    triggers,
+)
 
 app = typer.Typer(
     name="tidegate",
@@ -26,6 +38,7 @@ app.add_typer(pipelines.app, name="pipelines")
 app.add_typer(runs.app, name="runs")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(tokens.app, name="tokens")
 
 

@@ -243,6 +243,24 @@ class MemoryReader:
             rows = [row for row in rows if [row["namespace"], row["name"]] > list(place)]
         return pages.page(rows, limit, [[row["namespace"], row["name"]] for row in rows])
 
+    def dataset(self, name: str, namespace: str | None = None) -> Sequence[Row]:
+        rows = [_dataset(run, write) for run, write in self._state.datasets.values()]
+        for field in ("dataset", "name"):
+            found = [row for row in rows if row[field] == name and namespace in (None, row["namespace"])]
+            if found:
+                return sorted(found, key=lambda row: (-row["at"], row["namespace"], row["name"]))
+        return []
+
+    def dataset_writes(self, namespace: str, name: str, *, limit: int, cursor: str | None = None) -> Page:
+        place = pages.decode(cursor, int)
+        rows = [
+            (seq, _dataset(run, write))
+            for seq, (run, write) in sorted(self._state.writes.items(), reverse=True)
+            if (write.namespace, write.name) == (namespace, name) and (place is None or seq < place[0])
+        ]
+        kept, after = pages.page(rows, limit, [[seq] for seq, _ in rows])
+        return [row for _, row in kept], after
+
     def lineage(
         self,
         *,
@@ -259,7 +277,10 @@ class MemoryReader:
         if run is not None:
             start.append(("run", run))
         if dataset is not None:
-            uids = [dataset_uid(*name) for name in self._state.datasets if name[1] == dataset] or [dataset]
+            known = self._state.datasets.items()
+            uids = [dataset_uid(*name) for name, (_, write) in known if dataset in (name[1], write.dataset)] or [
+                dataset
+            ]
             start.extend(("dataset", uid) for uid in uids)
         return walk(MemoryNeighbours(self._state), start, up=up, down=down, limit=limit)
 
@@ -362,7 +383,7 @@ class MemoryNeighbours:
             for name, (run_uid, write) in state.datasets.items():
                 if dataset_uid(*name) == uid:
                     row = _pick(write, "namespace", "name", "at", "rows", "bytes", "version")
-                    return {**row, "run": run_uid}
+                    return {**row, "run": run_uid, "dataset": write.dataset or None}
         return None
 
     def stubs(self, uids: Sequence[str]) -> Mapping[str, Row]:
@@ -375,8 +396,15 @@ def _pick(value: Any, *fields: str) -> dict[str, Any]:
 
 
 def _dataset(run: str, write: DatasetWrite) -> Row:
-    row = _pick(write, "namespace", "name", "task", "at", "mode", "rows", "bytes", "version")
-    return {**row, "run": run, "schema": [list(field) for field in write.schema]}
+    row = _pick(write, "namespace", "name", "task", "at", "mode", "rows", "bytes", "version", "disposition")
+    return {
+        **row,
+        "run": run,
+        "schema": [list(field) for field in write.schema],
+        "dataset": write.dataset or None,
+        "partition": write.partition or None,
+        "changes": dict(write.changes),
+    }
 
 
 def _page(rows: Sequence[Row], limit: int, cursor: str | None, by: Sequence[str], shape: Sequence[type]) -> Page:

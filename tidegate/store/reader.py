@@ -165,6 +165,16 @@ class Reader(Protocol):
         """List datasets with their last write."""
         ...
 
+    def dataset(self, name: str, namespace: str | None = None) -> Sequence[Row]:
+        """Return the datasets of a configured name, or else of an OpenLineage name, with their last writes."""
+        ...
+
+    def dataset_writes(
+        self, namespace: str, name: str, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[Row], str | None]:
+        """List what was written to a dataset, and read of it, the newest first."""
+        ...
+
     def lineage(
         self,
         *,

@@ -272,6 +272,10 @@ dataset_writes = _wide(
     _i("bytes", null=True),
     _t("schema", null=True),
     _t("version", null=True),
+    _t("dataset", null=True),
+    _t("disposition", null=True),
+    _t("partition", null=True),
+    _t("changes", null=True),
 )
 Index("ix_dataset_writes_run", dataset_writes.c.run)  # lineage down
 Index("ix_dataset_writes_name", dataset_writes.c.namespace, dataset_writes.c.name, dataset_writes.c.seq)  # lineage up
@@ -288,6 +292,10 @@ datasets = _table(
     _i("bytes", null=True),
     _t("schema", null=True),
     _t("version", null=True),
+    _t("dataset", null=True),
+    _t("disposition", null=True),
+    _t("partition", null=True),
+    _t("changes", null=True),
 )
 checks = _wide(
     "checks",

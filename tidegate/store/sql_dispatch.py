@@ -25,14 +25,18 @@ _TASK_CHANGES = ", ".join(
 )
 _UPSERT_TASKS = insert("task_runs", TASK, f"ON CONFLICT (uid) DO UPDATE SET {_TASK_CHANGES}")
 _LOGS = insert("logs", "run:t task:t attempt:i at:i stream:t text:t")
-_WRITES_COLUMNS = "run:t namespace:t name:t task:t at:i mode:t rows:i bytes:i schema:t version:t"
+_WRITES_COLUMNS = (
+    "run:t namespace:t name:t task:t at:i mode:t rows:i bytes:i schema:t version:t"
+    " dataset:t disposition:t partition:t changes:t"
+)
 _WRITES = insert("dataset_writes", _WRITES_COLUMNS)
 _DATASETS = insert(
     "datasets",
     _WRITES_COLUMNS,
     "ON CONFLICT (namespace, name) DO UPDATE SET run = excluded.run, task = excluded.task, at = excluded.at,"
     " mode = excluded.mode, rows = excluded.rows, bytes = excluded.bytes, schema = excluded.schema,"
-    " version = excluded.version",
+    " version = excluded.version, dataset = excluded.dataset, disposition = excluded.disposition,"
+    " partition = excluded.partition, changes = excluded.changes",
 )
 _DATASETS_READ = insert("datasets", _WRITES_COLUMNS, "ON CONFLICT (namespace, name) DO NOTHING")
 _CHECKS = insert("checks", "run:t name:t task:t dataset:t passed:i severity:t message:t at:i")
@@ -130,6 +134,10 @@ class DispatchSql:
                 write.bytes,
                 to_json({"fields": [list(field) for field in write.schema]} if write.schema else {}),
                 write.version,
+                write.dataset or None,
+                write.disposition,
+                write.partition or None,
+                to_json(write.changes) if write.changes else None,
             )
             for write in writes
         ]

@@ -84,6 +84,7 @@ _DESCRIBE: Mapping[str, tuple[str, str]] = {
     ),
     "task": ("task_runs", "uid, task, partition, state, engine, attempt, started_at AS at, finished_at, span"),
 }
+_LAST = ("run", "at", "rows", "bytes", "version", "dataset")
 
 
 class LineageSql:
@@ -177,11 +178,11 @@ class LineageSql:
         for uid in uids:
             for namespace, name in self._names(uid):
                 found = self._s.select(
-                    "SELECT run, at, rows, bytes, version FROM datasets WHERE namespace = ? AND name = ?",
+                    "SELECT run, at, rows, bytes, version, dataset FROM datasets WHERE namespace = ? AND name = ?",
                     namespace,
                     name,
                 )
-                last: Row = dict(zip(("run", "at", "rows", "bytes", "version"), found[0], strict=True)) if found else {}
+                last: Row = dict(zip(_LAST, found[0], strict=True)) if found else {}
                 out[uid] = {"namespace": namespace, "name": name, **last}
         return out
 

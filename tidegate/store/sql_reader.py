@@ -48,7 +48,10 @@ _SEEN = f"SELECT {names(SEEN)} FROM seen_objects"
 _SEEN_FROM = f"{_SEEN} WHERE sensor = ? AND key > ? ORDER BY key LIMIT ?"
 _SEEN_BETWEEN = f"{_SEEN} WHERE sensor = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?"
 _DEAD_LETTER = ("uid", "sensor", "at", "reason", "detail", "position", "content_type", "event_uid", "attributes")
-_DATASET = ("namespace", "name", "run", "task", "at", "mode", "rows", "bytes", "schema", "version")
+_DATASET = (
+    *("namespace", "name", "run", "task", "at", "mode", "rows", "bytes", "schema", "version"),
+    *("dataset", "disposition", "partition", "changes"),
+)
 
 
 class _Where:
@@ -278,6 +281,34 @@ class RunReader:
         rows, after = pages.page(rows, limit, [row[:2] for row in rows])
         return [_dataset(row) for row in rows], after
 
+    def dataset(self, name: str, namespace: str | None = None) -> Sequence[Row]:
+        for column in ("dataset", "name"):
+            where = _Where()
+            where.add(f"{column} = ?", name)
+            where.add("namespace = ?", namespace)
+            rows = self._s.select(
+                f"SELECT {', '.join(_DATASET)} FROM datasets{where.sql} ORDER BY at DESC, namespace, name",
+                *where.values,
+            )
+            if rows:
+                return [_dataset(row) for row in rows]
+        return []
+
+    def dataset_writes(self, namespace: str, name: str, *, limit: int, cursor: str | None = None) -> Page:
+        place = pages.decode(cursor, int)
+        where = _Where()
+        where.add("namespace = ?", namespace)
+        where.add("name = ?", name)
+        if place is not None:
+            where.add("seq < ?", place[0])
+        rows = self._s.select(
+            f"SELECT {', '.join(_DATASET)}, seq FROM dataset_writes{where.sql} ORDER BY seq DESC LIMIT ?",
+            *where.values,
+            limit + 1,
+        )
+        rows, after = pages.page(rows, limit, [row[-1:] for row in rows])
+        return [_dataset(row[:-1]) for row in rows], after
+
     def lineage(
         self,
         *,
@@ -294,7 +325,9 @@ class RunReader:
         if run is not None:
             start.append(("run", run))
         if dataset is not None:
-            rows = self._s.select("SELECT namespace, name FROM datasets WHERE name = ?", dataset)
+            rows = self._s.select(
+                "SELECT namespace, name FROM datasets WHERE name = ? OR dataset = ?", dataset, dataset
+            )
             uids = [dataset_uid(*row) for row in rows] or [dataset]
             start.extend(("dataset", uid) for uid in uids)
         return walk(LineageSql(self._s), start, up=up, down=down, limit=limit)
@@ -363,5 +396,6 @@ def _dead_letter(row: Sequence[Any]) -> dict[str, Any]:
 def _dataset(row: Sequence[Any]) -> Row:
     out = dict(zip(_DATASET, row, strict=True))
     schema = out["schema"]
-    out["schema"] = [] if schema is None else orjson.loads(schema)["fields"]
+    out["schema"] = [] if schema is None else orjson.loads(schema).get("fields", [])
+    out["changes"] = {} if out["changes"] is None else orjson.loads(out["changes"])
     return out

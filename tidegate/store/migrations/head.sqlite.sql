@@ -53,7 +53,7 @@ CREATE TABLE dataset_writes (
 	rows BIGINT, 
 	bytes BIGINT, 
 	schema TEXT, 
-	version TEXT, 
+	version TEXT, dataset TEXT, disposition TEXT, partition TEXT, changes TEXT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_dataset_writes_name ON dataset_writes (namespace, name, seq);
@@ -68,7 +68,7 @@ CREATE TABLE datasets (
 	rows BIGINT, 
 	bytes BIGINT, 
 	schema TEXT, 
-	version TEXT, 
+	version TEXT, dataset TEXT, disposition TEXT, partition TEXT, changes TEXT, 
 	PRIMARY KEY (namespace, name)
 )
  WITHOUT ROWID
@@ -444,4 +444,4 @@ CREATE TABLE alert_messages (
 );
 CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
 CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
-INSERT INTO alembic_version (version_num) VALUES ('0009');
+INSERT INTO alembic_version (version_num) VALUES ('0010');
