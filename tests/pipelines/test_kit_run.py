@@ -74,6 +74,16 @@ def test_a_value_that_no_worker_could_hand_on_fails_here_too() -> None:
     assert "task 'unserialisable': the task returned a dict in which ['here'] is a builtins.set" in str(report.error)
 
 
+def test_datasets_that_tasks_read_are_given() -> None:
+    """By the name that the task gives; what would be written is told by its name; a missing one says how to give it."""
+    report = run_task(kit.merged, inputs={"orders": pl.DataFrame({"id": [1]})}).check()
+    missing = run_task(kit.merged)
+
+    assert report.values["merged"]["id"].to_list() == [2]
+    assert [(write.name, write.rows) for write in report.datasets] == [("orders", 1)]
+    assert "inputs={'orders': frame}" in str(missing.error)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_slices_are_gathered(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that fans out is called per element; what comes after gets the frames of all slices as a list."""
