@@ -88,7 +88,8 @@ def misfit(task: TaskDef, signature: Signature, params: Sequence[str] | None) ->
     for name in signature.needs:
         if name not in known:
             said = f"{task.options['function']} needs {name!r}, which nobody gives"
-            hint = f"add it to `args`, `inputs` or `needs`, or to the pipeline's `params` (there: {', '.join(sorted(known))})"
+            there = ", ".join(sorted(known))
+            hint = f"add it to `args`, `inputs` or `needs`, or to the pipeline's `params` (there: {there})"
             return DefinitionError(said, "function", hint)
     return None
 
