@@ -3,8 +3,7 @@
 Types: `tidegate.run.started|succeeded|failed|cancelled`, `tidegate.dataset.updated`, `tidegate.check.failed`,
 `tidegate.join.overdue|late`, `tidegate.sensor.unhealthy|recovered`, `tidegate.schedule.missed`; what the clock tells of
 datasets and deadlines is in `watch_events`. Ids are made of what they tell of, so the same change is never told twice.
-`depth` counts runs between an outside event and this one:
-chains deeper than `sensors.event.MAX_DEPTH` are refused.
+`depth` counts runs between an outside event and this one: chains deeper than `sensors.event.MAX_DEPTH` are refused.
 """
 
 from collections.abc import Iterator, Mapping

@@ -114,8 +114,8 @@ def compile_rules(config: ServiceConfig, paused: Mapping[str, Paused]) -> Rules:
         concurrency,
         config.hash,
         {**configured, **paused},
-        compile_alerts(config),
-        config.pools,
-        compile_freshness(config),
-        compile_deadlines(config),
+        alerts=compile_alerts(config),
+        pools=config.pools,
+        freshness=compile_freshness(config),
+        deadlines=compile_deadlines(config),
     )
