@@ -111,12 +111,6 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
     )
 
 
-def connections_of(checks: Entries, known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the connections that checks name: what a worker is told of them, and no more."""
-    named = {check.options.get("connection") for check in checks}
-    return {name: connection for name, connection in known.items() if name in named}
-
-
 def _bound(reference: str, context: TaskContext, settings: EngineSettings) -> Bound:
     try:
         return settings.catalog.bind(reference)
