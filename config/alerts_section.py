@@ -26,6 +26,7 @@ AlertEvent = Literal[
     "check_failed",
     "sensor_unhealthy",
     "dataset_stale",
+    "probe_failed",
     "dead_letter",
     "event_refused",
     "join_overdue",

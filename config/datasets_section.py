@@ -13,6 +13,7 @@ from config.problems import Path, known_names
 from config.reading import Reading
 from config.service_section import Options
 from config.yaml import Scalar
+from pipelines.checks.written import Written
 from pipelines.datasets.catalog import is_uri
 from pipelines.datasets.definition import DELETED_AT, DatasetDef, Freshness, Mode, SchemaPolicy
 from pipelines.datasets.target import parse_target
@@ -59,11 +60,24 @@ class FreshnessOptions(Options):
         min_length=1,
         description="a query that answers how fresh the data is; also for tables that nobody here writes",
     )
+    grace: Duration = Field(default=0.0, description="how much later than allowed is still in time")
+    window: Annotated[Duration, Field(gt=0)] | None = Field(
+        default=None,
+        description="how long before a tick of `due` an update counts for it; by default since the tick before",
+    )
+    every: Annotated[Duration, Field(ge=1)] | None = Field(
+        default=None,
+        description="how often `probe` is asked; by default as often as `max_age` or `due` need",
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "FreshnessOptions":
         if self.max_age is None and self.due is None:
             raise ValueError('freshness says nothing of when data is stale; write `max_age: 26h` or `due: "0 7 * * *"`')
+        if self.window is not None and self.due is None:
+            raise ValueError("`window` belongs to `due`")
+        if self.every is not None and self.probe is None:
+            raise ValueError("`every` belongs to `probe`; what is written here is seen when it is written")
         return self
 
 
@@ -91,7 +105,7 @@ class DatasetOptions(Options):
         default=DELETED_AT, description="the column in which `soft_delete` notes when a row went"
     )
     freshness: FreshnessOptions | None = Field(default=None, description="how fresh the data must be")
-    checks: tuple[Mapping[str, Any], ...] = Field(default=(), description="what must hold of the data")
+    checks: tuple[Written, ...] = Field(default=(), description="what must hold of the data; see `tidegate kinds`")
     tags: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -187,6 +201,6 @@ def _definition(name: str, options: DatasetOptions) -> DatasetDef:
         schema=options.evolution,
         deleted_at=options.deleted_at,
         freshness=Freshness(**options.freshness.model_dump()) if options.freshness is not None else None,
-        checks=tuple(dict(check) for check in options.checks),
+        checks=tuple(check if isinstance(check, str) else dict(check) for check in options.checks),
         tags=options.tags,
     )

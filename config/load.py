@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import config
 from config.alerts_section import read_alerts
+from config.checks_section import settle_checks
 from config.cron_triggers import TYPES as TICKS
 from config.cron_triggers import take_crons
 from config.datasets_section import check_references, read_datasets
@@ -131,7 +132,7 @@ def _sections(
     connections = read_connections(reading)
     datasets = read_datasets(reading, connections)
     pools = read_pools(reading)
-    pipelines = read_pipelines(reading, engines, load, pools)
+    pipelines = settle_checks(reading, read_pipelines(reading, engines, load, pools), datasets)
     check_references(reading, pipelines)
     written = digest(canonical(reading.root, 3), 64)
     crons = take_crons(reading, sensors)

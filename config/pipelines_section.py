@@ -6,7 +6,7 @@ merged into tasks that stand in YAML; a pipeline in Python says everything itsel
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -23,12 +23,14 @@ from config.task_conditions import UPSTREAM_SCHEMA, all_or_some, check_condition
 from config.typewalk import keys_of, secret_paths
 from config.yaml import Items, Node, Scalar, Table
 from pipelines.conditions import CONDITION_SCOPE, SLICE_SCOPE
+from pipelines.deadlines import TIME, Expect, FinishBy, days_of, parse_finish_by
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.kind import EngineKind
 from pipelines.pipeline import Param, PipelineDef
 from pipelines.placing import check_place, placed
 from pipelines.references import BadReference, whole_reference
 from pipelines.task import Retries, TaskDef
+from sensors.adapters.schedule_times import zone_of
 from sensors.units import Duration
 from triggers.errors import RuleError
 
@@ -117,11 +119,44 @@ class ParamOptions(Options):
     default: Any = None
 
 
+def _finish_by(value: Any) -> Any:
+    return asdict(parse_finish_by(value)) if isinstance(value, str) else value
+
+
+def _days(value: Any) -> Any:
+    if isinstance(value, str):
+        return days_of([value])
+    return days_of(value) if isinstance(value, list) and all(isinstance(day, str) for day in value) else value
+
+
+def _zone(value: str) -> str:
+    zone_of(value)
+    return value
+
+
+class FinishOptions(Options):
+    """By when a run should be done: a time of day."""
+
+    time: str = Field(pattern=rf"^{TIME}$", description="`HH:MM`")
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="whose clock it is, such as Europe/Oslo"
+    )
+    days: Annotated[
+        tuple[int, ...], BeforeValidator(_days, json_schema_input_type=str | tuple[str, ...]), Field(min_length=1)
+    ] = Field(default=tuple(range(7)), description="on which days: `mon-fri`, or a list such as [mon, thu]; else all")
+    expect: Expect = Field(
+        default="scheduled",
+        description="when a run that never came is late: `scheduled`, if a schedule was to start one; `daily`; `never`",
+    )
+
+
 class DeadlineOptions(Options):
     """By when a run should have started, and be done."""
 
     start_within: Duration | None = None
-    finish_by: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    finish_by: Annotated[
+        FinishOptions | None, BeforeValidator(_finish_by, json_schema_input_type=str | FinishOptions | None)
+    ] = None
 
 
 class PipelineOptions(Options):
@@ -251,9 +286,10 @@ def _adjusted(reading: Reading, path: Path, options: PipelineOptions, pipeline: 
     for name in ("concurrency", "max_tasks", "timeout"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
-    for name in ("start_within", "finish_by"):
-        if getattr(options.deadlines, name) is not None:
-            changes[name] = getattr(options.deadlines, name)
+    if options.deadlines.start_within is not None:
+        changes["start_within"] = options.deadlines.start_within
+    if options.deadlines.finish_by is not None:
+        changes["finish_by"] = str(FinishBy(**options.deadlines.finish_by.model_dump()))
     if options.tags:
         changes["tags"] = options.tags
     if options.on is not None:

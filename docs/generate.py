@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from docs.option_words import COMMON, SECTIONS, WORDS
-from tidegate.cli.kinds_view import gather, options_of
+from tidegate.cli.kinds_view import options_of
 
 HERE = Path(__file__).parent / "reference"
 HEAD = "<!-- Made by `python -m docs.generate` from the code; edit that instead. -->\n"
@@ -34,6 +34,7 @@ def pages() -> Mapping[str, str]:
         "http.md": http_page,
         "sensors.md": sensors_page,
         "engines.md": engines_page,
+        "checks.md": checks_page,
         "metrics.md": metrics_page,
     }
     return {name: HEAD + "\n".join(make()).strip() + "\n" for name, make in makers.items()}
@@ -88,6 +89,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions
+    yield "pipelines.NAME.deadlines.finish_by", p.FinishOptions
     yield "pipelines.NAME.tasks.NAME", p.TaskOptions
     yield "pipelines.NAME.tasks.NAME.retries", p.RetriesOptions
 
@@ -196,22 +198,38 @@ def sensors_page() -> Iterator[str]:
 
 
 def engines_page() -> Iterator[str]:
-    """Describe engines and checks."""
+    """Describe engines."""
     from pipelines.registry import load_registry
 
-    yield "\n# Engines and checks\n"
+    yield "\n# Engines\n"
     yield SECTIONS["engines"]
     for engine in load_registry([], others=[]).values():
         yield f"\n## `engine: {engine.name}`\n"
         yield f"{engine.help}\n\n{_doc(engine.options)}\n"
         yield from _kind_options(engine.options, f"engines.{engine.name}")
         yield f"\n```yaml\n{engine.example}\n```" if engine.example else ""
-    yield "\n## Checks\n"
+
+
+def checks_page() -> Iterator[str]:
+    """Describe checks."""
+    from pipelines.checks.registry import KINDS
+    from pipelines.checks.written import CheckEntry
+
+    yield "\n# Checks\n"
     yield SECTIONS["checks"]
-    yield from _table(
-        ("check", "passes when"),
-        [(f"`{item['name']}`", item["help"]) for item in gather([]) if item["what"] == "check"],
-    )
+    rows = [
+        (f"`{option['name']}`", option["type"], _default(option), option["help"])
+        for option in options_of(CheckEntry)
+        if option["name"] not in ("kind", "options")
+    ]
+    yield from _table(("beside the kind", "type", "default", "meaning"), rows)
+    for kind in KINDS.values():
+        yield f"\n## `{kind.name}`\n"
+        yield f"{kind.help}\n"
+        yield from _kind_options(kind.options, f"checks.{kind.name}")
+        written = kind.example if ":" not in kind.example else f"{{{kind.example}}}"
+        place = 'datasets: {daily: {uri: "duckdb://shop.duckdb/main.daily", checks: ['
+        yield f"\n```yaml fragment\n{place}{written}]}}}}\n```"
 
 
 def _kind_options(model: type[BaseModel], title: str) -> Iterator[str]:

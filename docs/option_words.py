@@ -123,7 +123,8 @@ WORDS = {
     "pipelines.NAME.params.NAME.required": "`true`: a run without it is refused",
     "pipelines.NAME.params.NAME.default": "the value where none is given",
     "pipelines.NAME.deadlines.start_within": "how long a run may wait for its start",
-    "pipelines.NAME.deadlines.finish_by": "the time of day, `HH:MM`, by which it should be done",
+    "pipelines.NAME.deadlines.finish_by": "the time of day by which it should be done: `07:00`, or "
+    "`07:00 Europe/Oslo mon-fri`, or a map",
     "pipelines.NAME.tasks.NAME.needs": "tasks that come first",
     "pipelines.NAME.tasks.NAME.upstream": "which end of those lets it start",
     "pipelines.NAME.tasks.NAME.on_failure": "`continue` lets the run go on, and succeed, without it",
@@ -275,8 +276,9 @@ own: [write a sensor](../how-to/write-a-sensor.md).""",
     "engines": """An engine is where a task's work happens. Options of every task: [configuration](config.md). Strings in options may
 hold `${{ … }}` ([expressions](expressions.md)), evaluated once per task run; lists and maps are built, never a shell
 line.""",
-    "checks": """Checks look at a DataFrame before it is published; with `severity: fail` nothing is published. In Python they are
-functions of `pipelines.authoring`; in YAML `{kind: row_count, options: {min: 1}, severity: fail}`.
+    "checks": """What must hold of data. In Python they are functions of `pipelines.authoring` with these names and options; in YAML
+entries of `checks:` on a `python` task, a `check` task or a dataset. How and where they are made:
+[check your data](../how-to/check-your-data.md).
 """,
     "metrics": """`/metrics` has them in the Prometheus text format (dots become underscores, units and `_total` are appended), OTLP sends
 them under these names. Labels are configured names and fixed words, never ids, keys or anything that a sender chose.

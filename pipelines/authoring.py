@@ -21,7 +21,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from pipelines.checks.spec import CheckSpec, Severity
+from pipelines.checks.authored import (
+    accepted_values,
+    between,
+    columns_match_last,
+    custom,
+    freshness,
+    matches,
+    not_null,
+    pandera,
+    reconcile,
+    row_count,
+    schema,
+    sql,
+    unique,
+)
+from pipelines.checks.spec import CheckSpec
 from pipelines.context import Context
 from pipelines.datasets.definition import Mode
 from pipelines.errors import DefinitionError
@@ -34,11 +49,19 @@ __all__ = [
     "Pipeline",
     "Retries",
     "Task",
+    "accepted_values",
     "between",
     "columns_match_last",
+    "custom",
+    "freshness",
+    "matches",
     "not_null",
+    "pandera",
     "pipeline",
+    "reconcile",
     "row_count",
+    "schema",
+    "sql",
     "task",
     "unique",
 ]
@@ -111,7 +134,8 @@ class Task(Generic[P, R]):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day like `07:00`."""
+    """Named tasks with everything they depend on. Durations in seconds; `finish_by` is a time of day:
+    `07:00`, or `07:00 Europe/Oslo mon-fri`."""
 
     name: str
     tasks: tuple[Task[..., Any], ...]
@@ -292,53 +316,6 @@ def pipeline(
         on=check_place(on),
         timeout=None if timeout is None else _seconds(timeout),
     )
-
-
-def row_count(
-    *, min: int | None = None, max: int | None = None, max_drop: float | None = None, severity: Severity = "fail"
-) -> CheckSpec:
-    """Check the number of rows: from `min` to `max`, at most the share `max_drop` (0..1) below the last write."""
-    if min is None and max is None and max_drop is None:
-        raise DefinitionError("row_count checks nothing", "checks", "give min, max or max_drop")
-    if max_drop is not None and not 0 <= max_drop <= 1:
-        raise DefinitionError(
-            f"max_drop is a share from 0 to 1, not {max_drop}", "checks", "0.5 means half may be missing"
-        )
-    return _check("row_count", severity, min=min, max=max, max_drop=max_drop)
-
-
-def between(column: str, min: Any = None, max: Any = None, *, severity: Severity = "fail") -> CheckSpec:
-    """Check that all values of a column lie between `min` and `max`, both allowed; nulls pass, NaN does not."""
-    if min is None and max is None:
-        raise DefinitionError(f"between({column!r}) checks nothing", "checks", "give min, max or both")
-    return _check("between", severity, column=column, min=min, max=max)
-
-
-def not_null(*columns: str, severity: Severity = "fail") -> CheckSpec:
-    """Check that the columns hold no nulls."""
-    return _check("not_null", severity, columns=_some("not_null", columns))
-
-
-def unique(*columns: str, severity: Severity = "fail") -> CheckSpec:
-    """Check that no two rows have the same values in the columns together; a null counts as a value."""
-    return _check("unique", severity, columns=_some("unique", columns))
-
-
-def columns_match_last(*, severity: Severity = "fail") -> CheckSpec:
-    """Check that names and types of the columns are those of the last recorded write of the dataset."""
-    return _check("columns_match_last", severity)
-
-
-def _check(kind: str, severity: Severity, **options: Any) -> CheckSpec:
-    if severity not in ("fail", "warn"):
-        raise DefinitionError(f"a check's severity is 'fail' or 'warn', not {severity!r}", "checks")
-    return CheckSpec(kind, {name: value for name, value in options.items() if value is not None}, severity)
-
-
-def _some(kind: str, columns: Sequence[str]) -> list[str]:
-    if not columns:
-        raise DefinitionError(f"{kind} checks nothing", "checks", "name at least one column")
-    return list(columns)
 
 
 def _inputs(value: Inputs) -> Mapping[str, str]:

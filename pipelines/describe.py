@@ -10,11 +10,12 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pipelines.authoring import Pipeline, Task
+from pipelines.checks.spec import as_plain
 from pipelines.context import Context
+from pipelines.deadlines import parse_finish_by
 from pipelines.errors import DefinitionError, ParameterError
 from pipelines.graph import check_definition, nearest, ordered
 from pipelines.params import coerce
@@ -69,6 +70,11 @@ def describe(target: "AnyTask | Pipeline", *, name: str = "", sys_path: Sequence
         tags=made.tags,
         timeout=made.timeout,
     )
+    if definition.finish_by is not None:
+        try:
+            parse_finish_by(definition.finish_by)
+        except ValueError as error:
+            raise DefinitionError(f"the deadline of pipeline {definition.name!r} cannot be: {error}") from None
     problems = check_definition(definition)
     if problems:
         raise problems[0]
@@ -260,6 +266,25 @@ def _names(code: types.CodeType, name: str) -> bool:
     return name in code.co_names or any(_names(part, name) for part in inner)
 
 
+def _checks(one: AnyTask) -> list[dict[str, Any]]:
+    """Return a task's checks as plain data. Raises DefinitionError for what cannot be evaluated."""
+    from pipelines.checks.registry import needs_memory, options_of
+
+    where = f"tasks.{one.name}.checks"
+    for spec in one.settings.checks:
+        try:
+            options_of(spec)
+        except ValueError as error:
+            raise DefinitionError(f"a check of task {one.name!r} cannot be: {error}", where) from None
+        if needs_memory(spec) and one.settings.output is None:
+            raise DefinitionError(
+                f"{spec.label} of task {one.name!r} compares with earlier writes, and the task writes nothing",
+                where,
+                "give the task an output",
+            )
+    return [as_plain(spec) for spec in one.settings.checks]
+
+
 def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> TaskDef:
     settings = one.settings
     more: dict[str, Any] = {}
@@ -278,7 +303,7 @@ def _task_def(one: AnyTask, needs: tuple[str, ...], sys_path: Sequence[str]) -> 
             "output": settings.output,
             **({} if settings.mode is None else {"mode": settings.mode}),
             **({"key": list(settings.key)} if settings.key else {}),
-            "checks": [asdict(check) for check in settings.checks],
+            "checks": _checks(one),
             "sys_path": list(sys_path),
             **more,
         },

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.authoring import Task
-from pipelines.checks.evaluate import Finding
+from pipelines.checks.finding import Finding
 from pipelines.datasets.target import parse_target
 from pipelines.datasets.values import as_frame, computed
 from pipelines.datasets.written import schema_of
@@ -25,6 +25,7 @@ from pipelines.ports import TaskContext, TaskResult
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options
+from pipelines.workers.functions import Functions
 from pipelines.workers.job import answer_to, context_of, finish
 from pipelines.workers.pool import Outcome
 from pipelines.workers.publishing import read_inputs
@@ -95,7 +96,7 @@ class InlineEngine:
         try:
             value = await self._value(job, context, stub)
             self.values[context.task_run.label] = value
-            answer = finish(job, value, findings)
+            answer = finish(job, value, findings, Functions(first=False))
             if output is not None and job.target is None and stub is None:
                 answer["datasets"] = [self._would_write(output, value, job)]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way

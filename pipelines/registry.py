@@ -33,6 +33,7 @@ def builtin_kinds() -> Mapping[str, str]:
             "command": "pipelines.engines.command:KIND",
             "http": "pipelines.engines.http:KIND",
             "kafka": "pipelines.engines.kafka:KIND",
+            "check": "pipelines.engines.check:KIND",
         }
     )
 

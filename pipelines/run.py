@@ -229,7 +229,10 @@ class DatasetWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One check of one dataset: passed or not, in words a person can act on."""
+    """One check of one dataset: passed or not, in words a person can act on.
+
+    `expected` and `actual` are words as well; `sample` is JSON text, a list of a few offending rows.
+    """
 
     check: str
     task: str
@@ -238,3 +241,6 @@ class CheckResult:
     severity: str  # "warn" or "fail"
     message: str
     at: int
+    expected: str | None = None
+    actual: str | None = None
+    sample: str | None = None

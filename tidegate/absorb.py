@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipelines.executor import plan_tasks
-from pipelines.run import Run, RunState, TaskRun
+from pipelines.run import CheckResult, Run, RunState, TaskRun
 from sensors.batch import DeadLetter
 from sensors.event import EMPTY, Event
 from sensors.uid import ALERT, DEAD_LETTER, make_uid
 from sensors.w3c import child_of, new_root
 from tidegate.alerts.raising import raise_alerts
 from tidegate.alerts.sources import letter_alerts, trigger_alerts
+from tidegate.deadlines import set_deadlines
 from tidegate.failpoints import FailPoint
 from tidegate.joins import Met, meet
 from tidegate.rules import Rules
@@ -53,6 +54,7 @@ class Facts:
     alarms: list[Alarm] = field(default_factory=list)  # keys that are overdue, still to be told of
     duplicates: int = 0
     alerts: int = 0  # rows of the outbox
+    checks: list[CheckResult] = field(default_factory=list)
     told: bool = False  # to those who project them
     known: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # contexts of events that were stored before
 
@@ -217,6 +219,8 @@ def _write_runs(sheet: Sheet, admitted: Admitted) -> None:
     if runs:
         tx.put_definitions(definitions)
         tx.insert_runs(runs, tasks)
+        if rules.deadlines:
+            set_deadlines(tx, rules.deadlines, runs)
         facts.runs.extend(runs)
     for run_uid, events, params in admitted.coalesce:
         tx.add_run_events(run_uid, events, params)

@@ -26,8 +26,11 @@ from tidegate.alerts.sender import AlertSender
 from tidegate.api.waiting import RunWaiter
 from tidegate.api.webhooks import Webhooks
 from tidegate.dataset_looks import looker
+from tidegate.deadline_timers import DeadlineTimers
+from tidegate.deadlines import KIND as DEADLINE
 from tidegate.failpoints import FailPoint
 from tidegate.fleet import Fleet, FleetPorts
+from tidegate.freshness import FreshnessTimers, TellAnswers
 from tidegate.health_watch import HealthWatch, RequestWatch
 from tidegate.held import ReleaseHeld, Releases
 from tidegate.ingest import Ingest, StoreInbox
@@ -36,6 +39,7 @@ from tidegate.joins import KIND as JOIN
 from tidegate.leases import Leases
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
+from tidegate.probes import Probes
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import KIND as RETENTION
@@ -55,6 +59,7 @@ from tidegate.telemetry.propagation import propagator
 from tidegate.telemetry.spans import open_tracing
 from tidegate.timers import Timers
 from tidegate.watched import SensorWatch
+from tidegate.watching import FRESHNESS
 from triggers.activation import Activation
 from triggers.template import compile_function, compile_template, compile_values
 from triggers.trigger import Paused
@@ -192,6 +197,7 @@ async def _compose(
             store, rules, ReleaseHeld(rules, holder, fail_point, tracing.mint_root, own), aftermath, clock
         ),
         alerts=alerts,
+        probes=Probes(store, rules, config.base, lambda: service.config.connections, aftermath),
         watch=watch,
         paused=paused_triggers,
         settings=settings,
@@ -201,6 +207,10 @@ async def _compose(
     joins = JoinTimers(rules, holder, own, parts.sensor_watch, fail_point, tracing.mint_root)
     parts.timers.handle(JOIN, joins.ring)
     parts.timers.handle(OPENS, joins.open)
+    freshness = FreshnessTimers(rules, own, config.name, parts.probes.ask)
+    parts.timers.handle(FRESHNESS, freshness.ring)
+    parts.timers.handle(DEADLINE, DeadlineTimers(rules, own, config.name).ring)
+    parts.probes.start(TellAnswers(rules, own, config.name))
     parts.timers.handle(RETENTION, retention_handler(lambda: service.config.retention))
     watch.connect(service.tell_health, service.tell_missed)
     try:

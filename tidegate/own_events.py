@@ -1,9 +1,9 @@
 """Own events: what the service tells about itself, as events of the reserved sensor `tidegate`. Pure.
 
 Types: `tidegate.run.started|succeeded|failed|cancelled`, `tidegate.dataset.updated`, `tidegate.check.failed`,
-`tidegate.join.overdue|late`, `tidegate.sensor.unhealthy|recovered`, `tidegate.schedule.missed`. Their ids are made of
-what they tell of, so the same change is never told twice. `depth` counts runs between an outside event and this one:
-chains deeper than `sensors.event.MAX_DEPTH` are refused.
+`tidegate.join.overdue|late`, `tidegate.sensor.unhealthy|recovered`, `tidegate.schedule.missed`; what the clock tells of
+datasets and deadlines is in `watch_events`. Ids are made of what they tell of, so the same change is never told twice.
+`depth` counts runs between an outside event and this one: chains deeper than `sensors.event.MAX_DEPTH` are refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,6 +56,8 @@ def own_events(run: Run, change: str, step: RunStep | None, service: str, now: i
                         "dataset": check.dataset,
                         "severity": check.severity,
                         "message": _readable(check.message),
+                        "expected": check.expected,
+                        "actual": check.actual,
                     },
                 )
     if change:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from config.model import ServiceConfig
 from pipelines.pipeline import PipelineDef, definition_hash, to_json
 from tidegate.alerts.routing import AlertRules, compile_alerts
+from tidegate.deadlines import Deadlines, compile_deadlines
+from tidegate.watching import Freshness, compile_freshness
 from triggers.evaluator import RuleSet
 from triggers.trigger import Paused
 
@@ -35,6 +37,8 @@ class Rules:
     paused: Mapping[str, Paused]
     alerts: AlertRules = field(default_factory=AlertRules)
     pools: Mapping[str, int] = field(default_factory=dict)
+    freshness: Freshness = field(default_factory=Freshness)
+    deadlines: Mapping[str, Deadlines] = field(default_factory=dict)
 
 
 class RulesInForce:
@@ -105,5 +109,13 @@ def compile_rules(config: ServiceConfig, paused: Mapping[str, Paused]) -> Rules:
     configured = {name: trigger.paused for name, trigger in config.triggers.items() if trigger.paused is not None}
     rules = RuleSet(config.triggers, config_hash=config.hash, concurrency=concurrency)
     return Rules(
-        rules, pipelines, concurrency, config.hash, {**configured, **paused}, compile_alerts(config), config.pools
+        rules,
+        pipelines,
+        concurrency,
+        config.hash,
+        {**configured, **paused},
+        alerts=compile_alerts(config),
+        pools=config.pools,
+        freshness=compile_freshness(config),
+        deadlines=compile_deadlines(config),
     )

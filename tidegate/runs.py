@@ -20,11 +20,14 @@ from sensors.w3c import child_of, new_root
 from tidegate.absorb import Facts, Incoming, MintRoot, absorb
 from tidegate.alerts.raising import raise_alerts
 from tidegate.alerts.sources import join_alert, run_alerts
+from tidegate.deadlines import settle_late
 from tidegate.failpoints import FailPoint, pass_by
 from tidegate.own_events import join_event, own_events, wants_alert
 from tidegate.rules import RulesInForce
-from tidegate.store.records import ClaimAsk, ClaimedRow, CountKey, NewId, RunUpdate
+from tidegate.store.records import ClaimAsk, ClaimedRow, CountKey, NewId, RunUpdate, Timer
 from tidegate.store.tx import Tx
+from tidegate.store.watch_port import DatasetName
+from tidegate.watching import FRESHNESS
 
 _log = logging.getLogger("tidegate.runs")
 _DEFINITIONS_KEPT = 512
@@ -81,6 +84,19 @@ class OwnEvents:
                     alerts = [join_alert(rules, alarm, now) for alarm in alarms if wants_alert(alarm)]
                     facts.alerts += raise_alerts(tx, rules, alerts)
 
+    def publish(self, tx: Tx, events: Sequence[Event], facts: Facts) -> None:
+        """Write own events that tell of no run's change, and what follows from them."""
+        self._store(tx, [(event, None) for event in events], facts)
+        self.tell(tx, facts)
+
+    def look_at(self, tx: Tx, written: Sequence[DatasetName]) -> None:
+        """Have the freshness of what was written looked at soon."""
+        fresh = self._rules.current.freshness.written
+        names = sorted({name for one in written for name in fresh.get(one, ())})
+        if names:
+            now = tx.now()
+            tx.set_timers([Timer(now, FRESHNESS, name) for name in names])
+
     def _write(self, tx: Tx, changes: Sequence[tuple[Run, str, RunStep | None]], facts: Facts) -> None:
         now = tx.now()
         told = [
@@ -89,10 +105,12 @@ class OwnEvents:
             for event in own_events(run, change, step, self._service, now)
         ]
         self._store(tx, told, facts)
-        rules = self._rules.current.alerts
+        current = self._rules.current
+        rules = current.alerts
+        in_time = settle_late(tx, current.deadlines, rules, changes, now) if current.deadlines else ()
         if rules.active:
             alerts = [alert for change in changes for alert in run_alerts(rules, *change, now)]
-            facts.alerts += raise_alerts(tx, rules, alerts)
+            facts.alerts += raise_alerts(tx, rules, [*alerts, *in_time])
 
     def _store(self, tx: Tx, told: Sequence[tuple[Event, str | None]], facts: Facts) -> None:
         """Store and judge own events, each with the context above it; those that no rule could want are counted."""
@@ -217,6 +235,7 @@ class Advance:
         updates: list[RunUpdate] = []
         logs: list[LogLine] = []
         changes: list[tuple[Run, str, RunStep | None]] = []
+        written: list[DatasetName] = []
         answers = []
         for step, run in items:
             if fences.get(step.run) != step.fence:
@@ -237,6 +256,8 @@ class Advance:
                         error=step.error,
                     )
                 )
+            facts.checks.extend(step.checks)
+            written.extend((write.namespace, write.name) for write in step.datasets if write.mode != "read")
             if final or step.datasets or step.checks:
                 changes.append((run, str(step.state) if step.state is not None and final else "", step))
             answers.append(Advanced(applied=True))
@@ -248,6 +269,8 @@ class Advance:
             tx.insert_logs(logs)
         if changes:
             self._own.write(tx, changes, facts)
+        if written:
+            self._own.look_at(tx, written)
         if answers:
             answers[0] = Advanced(answers[0].applied, facts)
         return answers

@@ -24,7 +24,9 @@ from sensors.ports import Unavailable
 from tidegate.alerts.alert import Alert
 from tidegate.alerts.sender import AlertSender, Tried
 from tidegate.alerts.sources import config_alert, health_alert, missed_alert
+from tidegate.deadline_timers import ArmDeadlines
 from tidegate.fleet import Fleet
+from tidegate.freshness import ArmFreshness
 from tidegate.health_watch import HealthWatch
 from tidegate.held import Releases
 from tidegate.ingest import StoreInbox
@@ -33,6 +35,7 @@ from tidegate.leases import Leases
 from tidegate.own_events import missed_event, sensor_event
 from tidegate.pauses import Pauses
 from tidegate.pressure import Pressure
+from tidegate.probes import Probes
 from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
 from tidegate.retention import ArmRetention
@@ -41,7 +44,7 @@ from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
 from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
 from tidegate.store.alert_records import Undelivered
-from tidegate.store.tx import Store
+from tidegate.store.tx import Store, Write
 from tidegate.telemetry.instruments import Instruments
 from tidegate.telemetry.model import shape_of
 from tidegate.telemetry.tracing import Tracing
@@ -77,6 +80,7 @@ class Parts:
     clock: Clock
     releases: Releases
     alerts: AlertSender
+    probes: Probes
     watch: HealthWatch
     paused: Mapping[str, Paused]  # triggers that operators paused
     settings: Mapping[str, str]  # all that operators paused, as it is stored
@@ -95,7 +99,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._loops: list[asyncio.Task[None]] = []  # what goes on for ever, until it is cancelled
         self._start_run = StartRun(parts.rules, parts.tracing.mint_root)
-        self._resume_run = ResumeRun()
+        self._resume_run = ResumeRun(parts.rules)
         self._paused = dict(parts.paused)
         self._pauses = Pauses(parts.store, parts.clock, parts.settings, self._apply_pause)
 
@@ -104,7 +108,8 @@ class Service:
         """Start all parts over an open store; ready when this returns."""
         parts = self._parts
         await parts.store.submit(ArmRetention(), None)
-        await parts.store.submit(ArmPatterns(parts.rules), None)
+        for arming in self._armings():
+            await parts.store.submit(arming, None)
         for engine in parts.engines.values():
             await engine.open()
         self._tasks.append(asyncio.create_task(parts.timers.run(), name="timers"))
@@ -134,6 +139,7 @@ class Service:
         await _ended("health", parts.watch.stop())
         await _ended("dispatcher", parts.dispatcher.stop(patience))
         await _ended("timers", self._end_loops())
+        await _ended("probes", parts.probes.close())
         await _ended("alerts", parts.alerts.stop())
         for name, engine in parts.engines.items():
             await _ended(f"engine {name}", engine.close())
@@ -194,11 +200,17 @@ class Service:
             _log.warning("nobody could be alerted of the configuration: %s", error, extra={"action": "alerts_failed"})
 
     async def _arm(self) -> None:
-        """Set calendars going and begin silences; what the store cannot take now is armed at the next start."""
+        """Set calendars and watches going, begin silences; what the store cannot take is armed at the next start."""
         try:
-            await self._parts.store.submit(ArmPatterns(self._parts.rules), None)
+            for arming in self._armings():
+                await self._parts.store.submit(arming, None)
         except Unavailable as error:
-            _log.error("calendars of joins could not be armed: %s", error, extra={"action": "arm_failed"})
+            _log.error("what goes by the clock could not be armed: %s", error, extra={"action": "arm_failed"})
+
+    def _armings(self) -> "Sequence[Write[None, None]]":
+        """Return the writes that set going what goes by the clock, as the rules in force say."""
+        rules = self._parts.rules
+        return ArmPatterns(rules), ArmFreshness(rules), ArmDeadlines(rules)
 
     def _watched_sensors(self) -> frozenset[str]:
         """Return the sensors whose silence some trigger waits for."""

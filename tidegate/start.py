@@ -14,6 +14,7 @@ from pipelines.pipeline import from_json
 from pipelines.run import Run, RunState
 from sensors.uid import RUN, new_uid
 from sensors.w3c import child_of, new_root
+from tidegate.deadlines import set_deadlines
 from tidegate.rules import RulesInForce
 from tidegate.store.tx import Tx
 from triggers.ports import LaneName, RunKeyName, RunKeyState
@@ -87,6 +88,8 @@ class StartRun:
             tx.put_definitions({pipeline.hash: pipeline.text})
             tx.insert_runs([run], plan_tasks(pipeline.definition, uid, lambda prefix: new_uid(prefix, now)))
             tx.put_run_keys([RunKeyState(name, run.generation, uid, RunState.QUEUED)])
+            if rules.deadlines:
+                set_deadlines(tx, rules.deadlines, [run])
             answers.append((run, True))
         return answers
 
@@ -102,6 +105,10 @@ class ResumeRun:
     """Opens a new generation of a run that failed or was cancelled. Answers the new run or an UnknownRun."""
 
     name = "resume_run"
+
+    def __init__(self, rules: RulesInForce | None = None) -> None:
+        """`rules` say what deadlines the new run has; without them it has none."""
+        self._rules = rules
 
     def __call__(self, tx: Tx, items: Sequence[ResumeAsk]) -> Sequence[Run | UnknownRun]:
         """Resume all asked runs; a refusal is a value, so that neighbours are not failed by it."""
@@ -144,4 +151,6 @@ class ResumeRun:
         tasks = plan_resume(whole, keepable(whole, tx.get_tasks(uid)), new.uid, lambda prefix: new_uid(prefix, now))
         tx.insert_runs([new], tasks)
         tx.put_run_keys([RunKeyState(name, new.generation, new.uid, RunState.QUEUED)])
+        if self._rules is not None and self._rules.current.deadlines:
+            set_deadlines(tx, self._rules.current.deadlines, [new])
         return new

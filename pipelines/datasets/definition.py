@@ -15,13 +15,17 @@ class Freshness:
     """How fresh the data must be. `max_age` is seconds; `due` a cron expression on the clock of `timezone`.
 
     `probe` is a query that answers one moment: how fresh the data is by its own account, also where nobody here
-    writes it.
+    writes it. `grace` is how much later is still in time, `window` how long before a tick an update counts for it
+    (None: since the tick before), `every` how often the probe is asked (None: as often as needed); all in seconds.
     """
 
     max_age: float | None = None
     due: str | None = None
     timezone: str = "UTC"
     probe: str | None = None
+    grace: float = 0.0
+    window: float | None = None
+    every: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,5 +47,5 @@ class DatasetDef:
     schema: SchemaPolicy = "evolve"
     deleted_at: str = DELETED_AT
     freshness: Freshness | None = None
-    checks: tuple[Mapping[str, Any], ...] = ()
+    checks: tuple[str | Mapping[str, Any], ...] = ()
     tags: tuple[str, ...] = ()

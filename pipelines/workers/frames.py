@@ -23,8 +23,9 @@ class Job:
     output on the standard files. `target`, `mode` and `checks` say what is to be done with a returned DataFrame; `how`
     (the fields of `datasets.written.How`) says more than `mode`, and `connection` how the target is reached. `inputs`
     are datasets by the parameters that get their frames: `uri`, `connection`, and `dataset`, which is a configured name
-    like that of the target (empty: none). `resumes` is the run that this one resumes. Connections hold secrets: a job
-    is neither logged nor stored. `slice` are the element and the name of a slice, by the parameters that may take them.
+    like that of the target (empty: none). `resumes` is the run that this one resumes. `connections` are those that its
+    checks name. Connections hold secrets: a job is neither logged nor stored. `slice` are the element and the name of a
+    slice, by the parameters that may take them.
     `code` is where versions of the user's files are kept (empty: the run is bound to none), `deadline` Unix seconds.
     """
 
@@ -59,3 +60,4 @@ class Job:
     dataset: str = ""
     resumes: str = ""
     checks: tuple[Mapping[str, Any], ...] = ()
+    connections: Mapping[str, Any] = field(default_factory=dict)

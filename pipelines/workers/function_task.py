@@ -11,7 +11,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from pipelines.checks.spec import Severity
+from pipelines.checks.registry import needs_memory
+from pipelines.checks.spec import as_plain
+from pipelines.checks.written import Entries
 from pipelines.datasets.catalog import Bound, plain_how
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
@@ -22,14 +24,6 @@ from pipelines.workers.frames import Job
 from pipelines.workers.pool import Outcome
 from sensors.clock import SECOND, Clock
 from sensors.units import Size
-
-
-class CheckOptions(EngineOptions):
-    """One check of the returned DataFrame; see `pipelines.checks.spec` for kinds and their options."""
-
-    kind: str
-    options: Mapping[str, Any] = Field(default_factory=dict)
-    severity: Severity = "fail"
 
 
 class FunctionOptions(EngineOptions):
@@ -48,7 +42,7 @@ class FunctionOptions(EngineOptions):
     output: str | None = None
     mode: Literal["replace", "append", "merge", "soft_delete"] | None = None
     key: tuple[str, ...] = ()
-    checks: tuple[CheckOptions, ...] = ()
+    checks: Entries = ()
     memory: Size | None = None
     events: Any = None
 
@@ -62,6 +56,9 @@ class FunctionOptions(EngineOptions):
         text = (self.output or "").startswith(("csv://", "json://", "jsonl://"))
         if text and self.mode not in (None, "replace"):
             raise ValueError("such a file can only be replaced; name a folder (a slash at the end), or parquet://")
+        comparing = [check.spec.label for check in self.checks if needs_memory(check.spec)]
+        if comparing and self.output is None:
+            raise ValueError(f"{comparing[0]} compares with earlier writes, and the task writes nothing; add an output")
         return self
 
 
@@ -101,7 +98,8 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         inputs={name: _bound(reference, context, settings).plain() for name, reference in context.task.inputs.items()},
         dataset="" if output is None else output.name,
         resumes=run.resumed_from or "",
-        checks=tuple(check.model_dump() for check in options.checks),
+        checks=tuple(as_plain(check.spec) for check in options.checks),
+        connections=connections_of(options.checks, settings.connections),
         code=str(settings.state.absolute() / "code"),
         pipeline=run.pipeline,
         key=run.key,
@@ -111,6 +109,12 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         headers=context.headers,
         deadline=None if left is None else settings.clock.now() / SECOND + left,
     )
+
+
+def connections_of(checks: Entries, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the connections that checks name: what a worker is told of them, and no more."""
+    named = {check.options.get("connection") for check in checks}
+    return {name: connection for name, connection in known.items() if name in named}
 
 
 def _bound(reference: str, context: TaskContext, settings: EngineSettings) -> Bound:

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class Functions:
         self._found.clear()
         self._code.close()
         sys.path[:] = [entry for entry in sys.path if entry in self._own_path or entry not in self._path]
+
+    def named(self, reference: str, base: str, path: Sequence[str] = ()) -> Callable[..., Any]:
+        """Return a function by its reference alone, bound to no run."""
+        bare = {"run": "", "fence": 0, "task": "", "partition": "", "attempt": 0, "values": ""}
+        return self.resolve(Job(function=reference, base=base, sys_path=tuple(path), **bare))  # type: ignore[arg-type]
 
     def resolve(self, job: Job) -> Callable[..., Any]:
         """Import what is needed and return the function; TaskFailed (not retryable) says what was not found."""

@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pipelines.checks.evaluate import Finding
+from pipelines.checks.finding import Finding
 from pipelines.errors import TaskFailed, TaskTimedOut
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
@@ -49,7 +49,7 @@ class LoopCalls:
             context = context_of(job, lambda text: log("log", str(text)), stopping.is_set)
             positional, named = await asyncio.to_thread(bound, function, context, job)
             value = await self._call(function(*positional, **named), job, log, seconds, stopping)
-            answer = await asyncio.to_thread(finish, job, value, findings)
+            answer = await asyncio.to_thread(finish, job, value, findings, self._functions)
         except (asyncio.CancelledError, TaskTimedOut):
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way

@@ -14,11 +14,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from time import time_ns
 from types import FrameType
 from typing import Any
 
-from pipelines.checks.evaluate import Finding, evaluate
-from pipelines.checks.spec import CheckSpec
+from pipelines.checks.evaluate import evaluate
+from pipelines.checks.finding import Around, Finding
+from pipelines.checks.results import failures, told
+from pipelines.checks.spec import from_plain
 from pipelines.context import Context
 from pipelines.datasets.target import parse_target
 from pipelines.datasets.values import ValueTrouble, as_frame, computed, keep
@@ -46,7 +49,7 @@ def carry_out(
         function = functions.resolve(job)
         frames, datasets = read_inputs(job, function)
         value = call(function, context, replace(job, args={**job.args, **frames}))
-        return finish(job, value, findings, datasets)
+        return finish(job, value, findings, functions, datasets)
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a task may fail in any way
         return answer_to(error, job, findings)
     finally:
@@ -58,16 +61,18 @@ def carry_out(
         shutil.rmtree(context.folder, ignore_errors=True)
 
 
-def finish(job: Job, value: Any, findings: list[Finding], datasets: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def finish(
+    job: Job, value: Any, findings: list[Finding], functions: Functions, datasets: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """Judge, publish and keep what the function returned; return the job's answer. `datasets` are those it read."""
     if job.target is not None or job.checks:
         value = computed(value)
-    written = _publish(job, value, findings)
+    written = _publish(job, value, findings, functions)
     output = keep(value, Path(job.values), _value_name(job))
     return {
         "output": output,
         "datasets": [*datasets, *written],
-        "checks": [_told(job, finding) for finding in findings],
+        "checks": told(findings, _judged_dataset(job)),
     }
 
 
@@ -126,7 +131,7 @@ def _value_name(job: Job) -> str:
     return f"{job.task[:80]}-{job.attempt}-{unique}"
 
 
-def _publish(job: Job, value: Any, findings: list[Finding]) -> list[dict[str, Any]]:
+def _publish(job: Job, value: Any, findings: list[Finding], functions: Functions) -> list[dict[str, Any]]:
     """Check the value and write it where the task's output goes; return what is told of the write, if there is one."""
     if job.target is None and not job.checks:
         return []
@@ -136,15 +141,21 @@ def _publish(job: Job, value: Any, findings: list[Finding]) -> list[dict[str, An
         raise TaskFailed(
             f"the task's {what}, but it returned {type(value).__name__}; return a DataFrame", "output", retryable=False
         )
-    specs = [
-        CheckSpec(check["kind"], check.get("options") or {}, check.get("severity", "fail")) for check in job.checks
-    ]
+    specs = [from_plain(check) for check in job.checks]
 
     def judge(last: Last | None) -> None:
-        findings[:] = evaluate(frame, specs, last)
-        failed = [finding.message for finding in findings if not finding.passed and finding.spec.severity == "fail"]
+        around = Around(
+            now=time_ns() // 1000,
+            last=last,
+            remembers=job.target is not None,
+            resolve=lambda reference: functions.resolve(replace(job, function=reference)),
+            base=Path(job.base),
+            connections=job.connections,
+        )
+        findings[:] = evaluate(frame, specs, around)
+        failed = failures(findings)
         if failed:
-            raise TaskFailed(f"nothing was published: {'; '.join(failed)}", "check_failed")
+            raise TaskFailed(f"nothing was published: {failed}", "check_failed")
 
     if job.target is None:
         judge(None)
@@ -152,17 +163,9 @@ def _publish(job: Job, value: Any, findings: list[Finding]) -> list[dict[str, An
     return [publish(job, frame, judge)]
 
 
-def _told(job: Job, finding: Finding) -> dict[str, Any]:
-    dataset = job.task
-    if job.target is not None:
-        dataset = parse_target(job.target, Path(job.base)).name
-    return {
-        "check": finding.spec.kind,
-        "dataset": dataset,
-        "passed": finding.passed,
-        "severity": finding.spec.severity,
-        "message": finding.message,
-    }
+def _judged_dataset(job: Job) -> str:
+    """Return the name of what the checks judged: the dataset, or the task whose value goes nowhere."""
+    return job.task if job.target is None else parse_target(job.target, Path(job.base)).name
 
 
 def _failed(
@@ -173,7 +176,7 @@ def _failed(
         "kind": kind,
         "retryable": retryable,
         "retry_after": retry_after,
-        "checks": [_told(job, finding) for finding in findings],
+        "checks": told(findings, _judged_dataset(job)),
     }
 
 

@@ -23,7 +23,7 @@ def test_a_run_tells_everything_and_writes_nothing() -> None:
     assert report.outputs["told"] == {"rows": 3, "events": ["evt_1"], "pid": os.getpid()}
     assert [(write.rows, Path(write.name).name) for write in report.datasets] == [(3, "doubled.parquet")]
     assert [(check.check, check.passed) for check in report.checks] == [
-        ("row_count", True), ("unique", True), ("row_count", False),
+        ("row_count", True), ("unique(id)", True), ("row_count#2", False),
     ]  # fmt: skip
     assert report.log == "rows: making 3\nrows: attempt 1 of 2026-01-01"
     assert not Path("kit-out").exists()

@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from pipelines.run import Run, RunState, RunStep
+from pipelines.checks.spec import CheckSpec, labels
+from pipelines.run import CheckResult, Run, RunState, RunStep
 from sensors.event import OWN_SENSOR, storable_text
 from tidegate.own_events import own_events, sensor_event
 
@@ -53,3 +54,17 @@ def test_a_sensors_health_is_told_with_its_reason() -> None:
 
     assert (event.type, event.subject, event.depth) == ("tidegate.sensor.unhealthy", "landing", 0)
     assert orjson.loads(event.data or b"") == {"sensor": "landing", "reason": "gone"}
+
+
+def test_two_failed_checks_of_one_kind_are_two_events() -> None:
+    """Checks of one task that fail at one moment have ids of their own: none hides behind the other."""
+    results = [
+        CheckResult(check=name, task="t", dataset="d", passed=False, severity="fail", message="m", at=1, expected="e")
+        for name in labels([CheckSpec("between", {"column": "a"}), CheckSpec("between", {"column": "a"})])
+    ]
+    step = RunStep(run="run_1", fence=1, at=1, checks=results)
+    events = list(own_events(RUN, "", step, "svc", 1))
+
+    assert [event.type for event in events] == ["tidegate.check.failed"] * 2
+    assert len({event.id for event in events}) == 2
+    assert b'"expected":"e"' in (events[0].data or b"")

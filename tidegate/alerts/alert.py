@@ -41,6 +41,9 @@ KINDS: Final[Mapping[str, AlertKind]] = {
         "sensor is unhealthy", "reports of an unhealthy sensor", "sensor", "sensor recovered", state=True
     ),
     "dataset_stale": AlertKind("dataset is stale", "reports of stale data", "dataset", "dataset is fresh", state=True),
+    "probe_failed": AlertKind(
+        "probe failed", "probes failed", "dataset", "it can be told again how fresh the data is", state=True
+    ),
     "dead_letter": AlertKind("dead letter", "dead letters", "sensor"),
     "event_refused": AlertKind("event refused", "events refused", "sensor"),
     "join_overdue": AlertKind("join is overdue", "joins are overdue", "trigger"),

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from tidegate.api import (
     alerts_api,
+    checks_api,
     dead_letters,
     docs,
     events,
@@ -38,6 +39,7 @@ _ROUTES = (
     lineage,
     dead_letters,
     alerts_api,
+    checks_api,
     stream,
     tokens_api,
     docs,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from tidegate.api.asking import EventUidQuery, HouseDep, Name, PageDep, RunUidQuery, TextQuery, read_page
+from tidegate.api.checks_api import judged
 from tidegate.api.drawing import GraphFormat, drawn
 from tidegate.api.house import House
 from tidegate.api.models_runs import DatasetHistory, DatasetPage, Lineage, PipelineList, PipelineView
@@ -65,7 +66,7 @@ async def list_datasets(house: HouseDep, page: PageDep) -> DatasetPage:
     rows, following = await read_page(
         house, page, "datasets", lambda reader, cursor: reader.datasets(limit=page.limit, cursor=cursor)
     )
-    return DatasetPage(items=[dataset_row(row) for row in rows], cursor=following)
+    return DatasetPage(items=await judged(house, [dataset_row(row) for row in rows]), cursor=following)
 
 
 @router.get("/datasets/{name:path}", responses=problems(404, 422), summary="Show a dataset")

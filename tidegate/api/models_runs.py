@@ -9,6 +9,7 @@ from pipelines.run import RunState, TaskState
 from sensors.event import storable_text
 from tidegate.api.models import EventRow, Health, Model, Moment, Paged
 from tidegate.api.models_alerts import Undelivered
+from tidegate.api.models_checks import CheckView, State
 
 
 def _storable(text: str) -> str:
@@ -89,6 +90,7 @@ class RunDetail(RunRow):
     events: list[EventRow] = Field(description="The first 100 causing events, in order.")
     event_count: int
     tasks: list[TaskView]
+    checks: list[CheckView] = Field(default_factory=list, description="What checks found, in order.")
 
 
 class LogRow(Model):
@@ -228,6 +230,10 @@ class DatasetRow(Model):
     partition: str | None
     changes: dict[str, Any] = Field(
         description="Of the columns against those before: `added`, `removed`, `retyped`; `created`: there were none."
+    )
+    freshness: State | None = Field(default=None, description="How fresh it is; null: that is not watched.")
+    checks: Literal["passed", "warned", "failed"] | None = Field(
+        default=None, description="What its latest checks found; null: there were none."
     )
 
 

@@ -27,6 +27,7 @@ from tidegate.api.models_runs import (
 )
 from tidegate.api.openapi import problems
 from tidegate.api.problems import ApiError, Fault, not_found, printable
+from tidegate.api.views_checks import check_view
 from tidegate.api.views_runs import log_row, run_detail, run_row, run_value_row, task_view
 from tidegate.graphs.nodes import run_nodes
 from tidegate.start import StartAsk, UnknownPipeline, UnknownRun
@@ -147,7 +148,8 @@ async def run_shown(house: House, uid: str) -> RunDetail:
     facts = await house.store.read(lambda reader: _facts(reader, uid))
     if facts is None:
         raise not_found(f"run {uid}; it may be past its retention")
-    return run_detail(*facts)
+    checks = await house.store.read(lambda reader: reader.run_checks(uid))
+    return run_detail(*facts).model_copy(update={"checks": [check_view(row) for row in checks]})
 
 
 @router.get("/{uid}/graph", responses=problems(404, 422), summary="Draw a run")

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tidegate.cli.checks import watched, word
 from tidegate.cli.client import connect
 from tidegate.cli.options import Json, Limit, Url
 
@@ -17,7 +18,8 @@ def list_datasets(context: typer.Context, limit: Limit = 100, json: Json = False
         return
     from tidegate.cli import out
 
-    page = connect(url).pages("datasets", most=limit)
+    client = connect(url)
+    page = client.pages("datasets", most=limit)
     if json:
         out.as_json(page)
         return
@@ -30,15 +32,18 @@ def list_datasets(context: typer.Context, limit: Limit = 100, json: Json = False
             out.words(item["disposition"] or item["mode"]),
             _count(item["rows"]),
             sized(item["bytes"]),
+            word(item["freshness"]),
+            word(item["checks"]),
             item["version"] or "",
             item["run"],
             out.age(item["at"]),
         )
         for item in page["items"]
     ]
-    columns = ("dataset", "namespace", "!how", ">rows", ">size", "version", "!run", "!when")
+    columns = ("dataset", "namespace", "!how", ">rows", ">size", "!fresh", "!checks", "version", "!run", "!when")
     out.show(out.table(columns, rows, "no dataset was written yet"))
     out.more(page)
+    watched(client, page["items"])
 
 
 @app.command("show")

@@ -15,7 +15,7 @@ _COMMON = ("enabled", "paused", "was", "cursor", "tags")
 
 def gather(plugins: Sequence[Path]) -> list[dict[str, Any]]:
     """Return every kind as plain data: what it is, its name, help, options, and what it emits."""
-    from pipelines.checks.evaluate import CHECKS
+    from pipelines.checks.registry import KINDS as CHECKS
     from pipelines.errors import DefinitionError
     from pipelines.registry import load_registry as load_engines
     from sensors.registry import PluginError
@@ -55,7 +55,14 @@ def gather(plugins: Sequence[Path]) -> list[dict[str, Any]]:
         for engine in engines.values()
     ]
     found += [
-        {"what": "check", "name": name, "help": _first_line(check), "options": []} for name, check in CHECKS.items()
+        {
+            "what": "check",
+            "name": check.name,
+            "help": check.help,
+            "options": options_of(check.options),
+            "example": f"checks: [{{{check.example}}}]" if ":" in check.example else f"checks: [{check.example}]",
+        }
+        for check in CHECKS.values()
     ]
     found += [
         {
@@ -67,15 +74,6 @@ def gather(plugins: Sequence[Path]) -> list[dict[str, Any]]:
         for verifier in VERIFIERS
     ]
     return found
-
-
-def _first_line(check: object) -> str:
-    """Return the first line of the authoring function's docstring, where people meet the check."""
-    from pipelines import authoring
-
-    name = getattr(check, "__name__", "").lstrip("_")
-    doc = getattr(getattr(authoring, name, None), "__doc__", None) or ""
-    return doc.strip().partition("\n")[0]
 
 
 def options_of(model: "type[BaseModel]") -> list[dict[str, Any]]:

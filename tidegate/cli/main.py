@@ -7,6 +7,7 @@ import typer
 
 from tidegate.cli import (
     alerts,
+    checks,
     datasets,
     dead_letters,
     events,
@@ -39,6 +40,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(alerts.app, name="alerts")
 lineage.register(app)
 app.add_typer(datasets.app, name="datasets")
+checks.register(app)
 app.add_typer(tokens.app, name="tokens")
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tidegate.cli import out
+from tidegate.cli.checks import results
 from tidegate.cli.lineage import trees
 from tidegate.wording import lasting, sized
 
@@ -40,6 +41,9 @@ def show(run: dict[str, Any], lineage: dict[str, Any]) -> None:
         for task in run["tasks"]:
             if task["error"]:
                 out.show(out.line(" ", out.state("failed", task["task"]), out.words(task["error"], "red")))
+    if run["checks"]:
+        out.show(out.words("checks", "dim"))
+        results(run["checks"])
     out.show(out.words("lineage", "dim"), *trees(lineage))
 
 

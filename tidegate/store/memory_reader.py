@@ -13,6 +13,7 @@ from tidegate.store.alert_records import Undelivered
 from tidegate.store.graph import STUB_EDGES, Edge, Node, dataset_uid, walk
 from tidegate.store.memory_alerts import read_alerts, undelivered
 from tidegate.store.memory_state import State
+from tidegate.store.memory_watch import ChecksMemory
 from tidegate.store.reader import Row
 from tidegate.store.records import CursorRow
 from tidegate.store.rows import decision_dict, decision_row, event_dict, event_row, run_dict, run_row
@@ -21,7 +22,7 @@ Page = tuple[Sequence[Row], str | None]
 _NEVER_LARGE = 2**62
 
 
-class MemoryReader:
+class MemoryReader(ChecksMemory):
     """`Reader` over one committed state."""
 
     def __init__(self, state: State, now: int) -> None:

@@ -12,6 +12,7 @@ from tidegate.store.memory_alerts import MemoryAlerts
 from tidegate.store.memory_prune import prune
 from tidegate.store.memory_rounds import RoundsMemory
 from tidegate.store.memory_state import State
+from tidegate.store.memory_watch import WatchMemory
 from tidegate.store.records import (
     ClaimAsk,
     ClaimedRow,
@@ -31,7 +32,7 @@ _DEFAULT_CONCURRENCY = 16
 _ACTIVE = (RunState.RUNNING, RunState.CANCELLING)
 
 
-class MemoryTx(RoundsMemory, MemoryAlerts):
+class MemoryTx(RoundsMemory, MemoryAlerts, WatchMemory):
     """`Tx` over a copy of the state."""
 
     def __init__(self, state: State, now: int) -> None:

@@ -18,7 +18,7 @@ from tidegate.store.tx import StoreError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-HEAD = "0010"
+HEAD = "0011"
 _LOCK = 7_433_427_283  # any number that all versions of this service share
 
 

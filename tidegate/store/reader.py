@@ -13,11 +13,12 @@ from sensors.batch import ObjectAction, SeenObject
 from sensors.event import Event
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.records import CursorRow
+from tidegate.store.watch_port import WatchReader
 
 Row = Mapping[str, Any]
 
 
-class Reader(Protocol):
+class Reader(WatchReader, Protocol):
     """Read-only queries for API, CLI, lineage and recovery. Lists are newest first and page by an opaque cursor:
     each returns (rows, next cursor or None). Rows are plain dicts with uid strings, µs ints and decoded JSON."""
 

@@ -308,8 +308,12 @@ checks = _wide(
     _t("severity"),
     _t("message"),
     _i("at"),
+    _t("expected", null=True),
+    _t("actual", null=True),
+    _t("sample", null=True),
 )
 Index("ix_checks_run", checks.c.run)  # the checks of a run
+Index("ix_checks_dataset", checks.c.dataset, checks.c.seq)  # the last checks of a dataset
 
 stubs = _table("stubs", _t("uid", key=True), _t("kind"), _t("label"), _i("at"))  # what is left of a pruned row
 edges = _table("edges", _t("src", key=True), _t("dst", key=True), _t("kind"))  # and of its place in the lineage

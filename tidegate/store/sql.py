@@ -9,9 +9,10 @@ from tidegate.store.sql_events import EventsSql
 from tidegate.store.sql_prune import PruneMemory, PruneSql
 from tidegate.store.sql_rounds import RoundsSql
 from tidegate.store.sql_runs import RunsSql
+from tidegate.store.sql_watch import WatchSql
 
 
-class SqlTx(EventsSql, ActionsSql, AlertsSql, RunsSql, RoundsSql, ClaimSql, DispatchSql, SmallSql, PruneSql):
+class SqlTx(EventsSql, ActionsSql, AlertsSql, RunsSql, RoundsSql, ClaimSql, DispatchSql, SmallSql, WatchSql, PruneSql):
     """`Tx` over a session. Data of more than `inline` bytes goes to `blobs`."""
 
     def __init__(self, session: Session, inline: int) -> None:

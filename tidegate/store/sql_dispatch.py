@@ -39,7 +39,10 @@ _DATASETS = insert(
     " partition = excluded.partition, changes = excluded.changes",
 )
 _DATASETS_READ = insert("datasets", _WRITES_COLUMNS, "ON CONFLICT (namespace, name) DO NOTHING")
-_CHECKS = insert("checks", "run:t name:t task:t dataset:t passed:i severity:t message:t at:i")
+_CHECKS = insert(
+    "checks", "run:t name:t task:t dataset:t passed:i severity:t message:t at:i expected:t actual:t sample:t"
+)
+_CHECK_WORDS = ("severity", "message", "at", "expected", "actual", "sample")
 _TIMERS = insert(
     "timers",
     "kind:t key:t due:i payload:t",
@@ -147,7 +150,10 @@ class DispatchSql:
         self._s.bulk(_DATASETS_READ, [row for key, row in sorted(last.items()) if key[2]])
         self._s.bulk(
             _CHECKS,
-            [(run, c.check, c.task, c.dataset, 1 if c.passed else 0, c.severity, c.message, c.at) for c in checks],
+            [
+                (run, c.check, c.task, c.dataset, int(c.passed), *(getattr(c, name) for name in _CHECK_WORDS))
+                for c in checks
+            ],
         )
 
 
@@ -198,6 +204,9 @@ class SmallSql:
 _SETTINGS: Bulk = insert("settings", "name:t value:t", "ON CONFLICT (name) DO UPDATE SET value = excluded.value")
 
 
+_LAST = "\U0010ffff"  # sorts behind every character of a name
+
+
 def read_runs(session: Session, uids: Sequence[str]) -> Mapping[str, Run]:
     """Read runs by uid with their causing events."""
     wanted = sorted(set(uids))
@@ -213,7 +222,9 @@ def read_runs(session: Session, uids: Sequence[str]) -> Mapping[str, Run]:
 
 def read_settings(session: Session, prefix: str) -> Mapping[str, str]:
     """Read settings whose name starts with the prefix."""
-    rows = session.select("SELECT name, value FROM settings WHERE name >= ? ORDER BY name", prefix)
+    rows = session.select(
+        "SELECT name, value FROM settings WHERE name >= ? AND name < ? ORDER BY name", prefix, prefix + _LAST
+    )
     return {name: value for name, value in rows if name.startswith(prefix)}
 
 

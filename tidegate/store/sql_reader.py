@@ -34,6 +34,7 @@ from tidegate.store.sql_dispatch import read_runs, read_settings
 from tidegate.store.sql_lineage import LineageSql
 from tidegate.store.sql_slices import SliceReader
 from tidegate.store.sql_standing import StandingReader
+from tidegate.store.sql_watch import ChecksReader
 
 Page = tuple[Sequence[Row], str | None]
 _EVENT_WITH_DATA = (
@@ -369,7 +370,7 @@ class RunReader:
         return str(rows[0][0]) if rows else None
 
 
-class SqlReader(EventReader, ActionReader, AlertReader, SliceReader, StandingReader, RunReader):
+class SqlReader(EventReader, ActionReader, AlertReader, SliceReader, StandingReader, ChecksReader, RunReader):
     """`Reader` over a session."""
 
     def __init__(self, session: Session) -> None:

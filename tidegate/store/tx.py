@@ -29,6 +29,7 @@ from tidegate.store.records import (
     StoredEvent,
     Timer,
 )
+from tidegate.store.watch_port import WatchTx
 from triggers.decision import Decision
 from triggers.gather import Waiting
 from triggers.ports import LaneName, LaneState, RunKeyName, RunKeyState
@@ -41,7 +42,7 @@ Item = TypeVar("Item", contravariant=True)  # noqa: PLC0105 - the item of a writ
 Result = TypeVar("Result", covariant=True)  # noqa: PLC0105
 
 
-class Tx(AlertTx, Protocol):
+class Tx(AlertTx, WatchTx, Protocol):
     """One open read-write transaction. All methods are synchronous and run on the writer thread."""
 
     def now(self) -> int:

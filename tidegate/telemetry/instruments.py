@@ -80,6 +80,12 @@ class Instruments:
             ("cicd.pipeline.name", "cicd.pipeline.task.name", "cicd.pipeline.task.run.result"),
             RUN_BUCKETS,
         )
+        self._checks = metrics.counter(
+            "tidegate.checks",
+            "Results of checks of datasets: passed, warned, failed.",
+            "{check}",
+            ("dataset.name", "check.name", "outcome"),
+        )
         self._system_errors = metrics.counter(
             "cicd.system.errors", "Errors of the service itself.", "{error}", ("cicd.system.component", "error.type")
         )
@@ -152,6 +158,11 @@ class Instruments:
     def task_ended(self, pipeline: str, task: str, result: str, seconds: float) -> None:
         """An attempt of a task ended."""
         self._tasks.labels(pipeline, task, result).observe(max(0.0, seconds))
+
+    def checked(self, dataset: str, check: str, *, passed: bool, severity: str) -> None:
+        """A check of a dataset has a result."""
+        outcome = "passed" if passed else "warned" if severity == "warn" else "failed"
+        self._checks.labels(dataset, check, outcome).inc()
 
     def committed(self, items: int, seconds: float) -> None:
         """A group commit of so many items is done."""

@@ -43,6 +43,8 @@ def project(
         edges = evaluate_edges([spans[uid] for uid in decision.events if uid in spans])
         parent = stored_parent(decision.span, edges.parent)
         tracing.decision(decision, parent, edges.links, min(end, decision.at * 1000), end)
+    for check in facts.checks:
+        instruments.checked(check.dataset, check.check, passed=check.passed, severity=check.severity)
     if facts.trigger_events:
         runs: dict[str | None, Run] = {run.trigger_event: run for run in facts.runs}
         for fired in facts.trigger_events:

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from sensors.ports import Unavailable
 from tidegate.api.asking import HouseDep
 from tidegate.api.auth import COOKIE
+from tidegate.api.checks_api import list_checks, list_freshness
 from tidegate.api.events import show_event
 from tidegate.api.house import House
 from tidegate.api.lineage import show_lineage
@@ -27,6 +28,7 @@ from tidegate.api.views import event_without_row
 from tidegate.api.views_alerts import alert_row
 from tidegate.api.views_runs import run_row
 from tidegate.store.reader import Reader
+from tidegate.web.data_pages import dataset_page
 from tidegate.web.html import page
 from tidegate.web.pages import event_page, login_page, message_page, overview, run_page
 
@@ -49,7 +51,8 @@ async def home(house: HouseDep) -> HTMLResponse:
         runs, dead = await house.store.read(_recent)
         found, _ = await house.store.read(lambda reader: reader.alerts(limit=_ALERTS))
         alerts = [alert_row(row, house.rules.current.alerts) for row in found]
-        body = overview(await sensor_rows(house), await trigger_rows(house), runs, dead, _now(), alerts)
+        watched = (await list_freshness(house)).items
+        body = overview(await sensor_rows(house), await trigger_rows(house), runs, dead, _now(), alerts, watched)
     except Unavailable:
         body = message_page("The store cannot answer now", "This page comes back by itself.")
         return page("Overview", body, status=503, service=house.config.name, live=True)
@@ -74,6 +77,16 @@ async def run(house: HouseDep, uid: str) -> HTMLResponse:
         return _missing(house, error)
     body = run_page(shown, logs, await _lineage(house, run=uid), _now())
     return page(shown.pipeline, body, service=house.config.name, live=not shown.state.final)
+
+
+@router.get("/console/datasets/{name:path}")
+async def dataset(house: HouseDep, name: str) -> HTMLResponse:
+    """Show how fresh a dataset is, and what its checks found last."""
+    try:
+        shown = await list_checks(house, name)
+    except ApiError as error:
+        return _missing(house, error)
+    return page(name, dataset_page(shown, _now()), service=house.config.name)
 
 
 @router.get("/console/events/{uid}")

@@ -6,8 +6,10 @@ from typing import Any
 
 from tidegate.api.models import EventDetail, EventRow, SensorRow, TriggerRow
 from tidegate.api.models_alerts import AlertView
+from tidegate.api.models_checks import FreshnessView
 from tidegate.api.models_runs import Lineage, LogPage, RunDetail, RunRow
 from tidegate.lineage_tree import grow
+from tidegate.web.data_pages import checks_part, watched_part
 from tidegate.web.html import Html, tag, text
 from tidegate.web.parts import counts, event_link, facts, number, run_link, state, table, tight, took, tree, when
 from tidegate.wording import sized
@@ -22,6 +24,7 @@ def overview(
     dead_letters: bool,
     now: int,
     alerts: Sequence[AlertView] = (),
+    watched: Sequence[FreshnessView] = (),
 ) -> Html:
     """Build the first page: sensors, triggers, recent runs with their causing event, and what people were told."""
     return tag("div")(
@@ -73,6 +76,7 @@ def overview(
         tag("p", cls="error")("There are dead letters: ", tag("code")("tidegate dead-letters"), " shows them.")
         if dead_letters
         else Html(),
+        watched_part(watched, now) if watched else Html(),
         _alerts(alerts, now) if alerts else Html(),
     )
 
@@ -161,6 +165,7 @@ def run_page(run: RunDetail, logs: LogPage, lineage: Lineage | None, now: int) -
             ],
             "This run has no tasks.",
         ),
+        checks_part(run.checks, now) if run.checks else Html(),
         tag("h2")("Lineage"),
         tag("div", cls="card")(_tree(lineage)),
         tag("h2")("Log"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from tidegate.lineage_tree import Branch
 from tidegate.web.html import Html, tag, text
@@ -10,6 +11,12 @@ from tidegate.wording import ago, lasting
 _TONES = {
     "succeeded": "ok",
     "healthy": "ok",
+    "passed": "ok",
+    "fresh": "ok",
+    "stale": "bad",
+    "unknown": "bad",
+    "warned": "wait",
+    "new": "wait",
     "fired": "ok",
     "failed": "bad",
     "unhealthy": "bad",
@@ -93,6 +100,11 @@ def run_link(uid: str, shown: str | None = None) -> Html:
 def event_link(uid: str, shown: str | None = None) -> Html:
     """Link to an event."""
     return tag("a", href=f"/console/events/{uid}", cls=None if shown else "mono")(shown or uid)
+
+
+def dataset_link(name: str) -> Html:
+    """Link to a dataset."""
+    return tag("a", href=f"/console/datasets/{quote(name, safe='')}")(name)
 
 
 def tree(forest: Sequence[Branch], *, top: bool = True) -> Html:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.checks.evaluate import evaluate
+from pipelines.checks.finding import Around
 from pipelines.checks.spec import CheckSpec
 from pipelines.datasets.written import Last, schema_of
 
@@ -19,7 +20,7 @@ FRAME = pl.DataFrame(
 
 
 def judge(kind: str, last: Last | None = None, frame: pl.DataFrame = FRAME, **options: Any) -> tuple[bool, str]:
-    (finding,) = evaluate(frame, [CheckSpec(kind, options)], last)
+    (finding,) = evaluate(frame, [CheckSpec(kind, options)], Around(now=0, last=last))
     return finding.passed, finding.message
 
 
@@ -29,15 +30,20 @@ def judge(kind: str, last: Last | None = None, frame: pl.DataFrame = FRAME, **op
         ("row_count", {"min": 5}, "4 rows, expected at least 5"),
         ("row_count", {"max": 3}, "4 rows, expected at most 3"),
         ("between", {"column": "x", "min": 0, "max": 1}, "x: 2 of 4 values are not between 0 and 1, such as -1.0, nan"),
-        ("between", {"column": "id", "max": 1}, "id: 2 of 4 values are not between any and 1, such as 2, 2"),
+        ("between", {"column": "id", "max": 1}, "id: 2 of 4 values are not between any and 1, such as 2"),
         ("between", {"column": "day", "max": "2026-02-01"}, "day: 1 of 4 values are not"),
         ("between", {"column": "nope", "min": 0}, "column 'nope' is missing; there are id, x, day"),
         ("between", {"column": "day", "min": 5}, "between could not be evaluated"),
-        ("not_null", {"columns": ["id", "x"]}, "nulls among 4 rows: id 1, x 1"),
+        (
+            "not_null",
+            {"columns": ["id", "x"]},
+            "id: 1 of 4 values are null (25%); x: 1 of 4 values are null (25%), expected no nulls",
+        ),
         ("unique", {"columns": ["id"]}, "id: 2 of 4 rows repeat a value, such as 2"),
         ("unique", {"columns": ["nope"]}, "column 'nope' is missing"),
         ("vibes", {}, "there is no check 'vibes'; known are row_count"),
-        ("not_null", {}, "not_null could not be evaluated"),
+        ("not_null", {}, "not_null: the option 'columns' is missing"),
+        ("not_null", {"columns": []}, "not_null: columns: Value should have at least 1 item"),
     ],
 )
 def test_what_fails_says_what_was_found(kind: str, options: dict[str, Any], message: str) -> None:
@@ -55,7 +61,7 @@ def test_what_fails_says_what_was_found(kind: str, options: dict[str, Any], mess
         ("row_count", {"max_drop": 0.1}),
         ("between", {"column": "id", "min": 1, "max": 2}),
         ("between", {"column": "day", "min": "2026-01-01"}),
-        ("not_null", {"columns": []}),
+        ("not_null", {"columns": ["id"], "max_share": 0.25}),
         ("unique", {"columns": ["id", "x"]}),
         ("columns_match_last", {}),
     ],
@@ -88,6 +94,7 @@ def test_columns_are_compared_with_the_last_write() -> None:
 @given(st.lists(st.integers(-100, 100) | st.none()), st.integers(-100, 100), st.integers(-100, 100))
 def test_between_agrees_with_plain_comparison(values: list[int | None], low: int, high: int) -> None:
     """`between` passes exactly when every value that is not null lies in the range."""
+    low, high = sorted((low, high))
     frame = pl.DataFrame({"v": pl.Series(values, dtype=pl.Int64)})
 
     expected = all(low <= value <= high for value in values if value is not None)

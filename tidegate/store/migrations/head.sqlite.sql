@@ -16,7 +16,7 @@ CREATE TABLE checks (
 	passed BIGINT NOT NULL, 
 	severity TEXT NOT NULL, 
 	message TEXT NOT NULL, 
-	at BIGINT NOT NULL, 
+	at BIGINT NOT NULL, expected TEXT, actual TEXT, sample TEXT, 
 	PRIMARY KEY (seq)
 );
 CREATE INDEX ix_checks_run ON checks (run);
@@ -444,4 +444,5 @@ CREATE TABLE alert_messages (
 );
 CREATE INDEX ix_alert_messages_due ON alert_messages (next_at) WHERE state = 'pending';
 CREATE INDEX ix_alert_messages_group ON alert_messages (route, target, grp, message) WHERE state = 'pending';
-INSERT INTO alembic_version (version_num) VALUES ('0010');
+CREATE INDEX ix_checks_dataset ON checks (dataset, seq);
+INSERT INTO alembic_version (version_num) VALUES ('0011');
