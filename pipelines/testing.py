@@ -209,7 +209,7 @@ class InProcess:
         for name, parameter in inspect.signature(function).parameters.items():
             if name == CONTEXT:
                 given[name] = _context(context)
-            elif context.task_run.partition and name in SLICE:
+            elif context.task.fans_out and name in SLICE:
                 given[name] = context.item if name == "item" else context.partition
             elif name in context.upstream:
                 given[name] = self._handed_on(context, name)
