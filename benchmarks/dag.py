@@ -3,8 +3,9 @@
 In-process, both with two warm workers on this machine's cores, in turn in the same run. Ours is the real dispatcher
 over SQLite on disk with every state durable before it is acted upon, and the `python` engine; the baseline is
 `ProcessPoolExecutor.submit` of the same function, all at once, results awaited. `ratio` is time per task ÷ time per
-submission. `start_p50_over_bare_ms`: in a chain of tasks, from one task's call to the next one's, less a bare
-submission's round trip. `fan_out_…`: 10,000 partitions of one task, with the growth of resident memory.
+submission, `cpu_ratio` the same of the CPU time of the process that submits. `start_p50_over_bare_ms`: in a chain of
+tasks, from one task's call to the next one's, less a bare submission's round trip. `fan_out_…`: 10,000 partitions of
+one task, with the growth of resident memory.
 """
 
 import asyncio
@@ -72,13 +73,17 @@ async def _measure(tasks: int, rounds: int, chain: int, partitions: int) -> Mapp
         wide = await _watched(house, "wide")
         sync = fdatasync_ms(Path(folder))
         await house.close()
-    ours, bares = [pair[0].wall / tasks for pair in pairs], [pair[1] / tasks for pair in pairs]
+    ours, bares = [took.wall / tasks for took, _ in pairs], [bare[0] / tasks for _, bare in pairs]
+    cpu = statistics.median(took.cpu for took, _ in pairs) / tasks
+    bare_cpu = statistics.median(bare[1] for _, bare in pairs) / tasks
     return {
         "ratio": round(statistics.median(one / other for one, other in zip(ours, bares, strict=True)), 2),
         "ratios": [round(one / other, 2) for one, other in zip(ours, bares, strict=True)],
         "task_us": round(statistics.median(ours) * 1e6, 1),
         "bare_us": round(statistics.median(bares) * 1e6, 1),
-        "service_cpu_us_per_task": round(statistics.median(pair[0].cpu for pair in pairs) / tasks * 1e6, 1),
+        "cpu_ratio": round(cpu / bare_cpu, 2),
+        "service_cpu_us_per_task": round(cpu * 1e6, 1),
+        "bare_cpu_us_per_task": round(bare_cpu * 1e6, 1),
         "start_p50_over_bare_ms": round((statistics.median(starts) - statistics.median(trips)) * 1e3, 2),
         "chain_p50_ms": round(statistics.median(starts) * 1e3, 2),
         "bare_trip_p50_ms": round(statistics.median(trips) * 1e3, 2),
@@ -118,12 +123,12 @@ def _fan(partitions: int) -> PipelineDef:
     return PipelineDef(name=name, tasks=(wide, _python("after", needs=("wide",))), max_tasks=AT_ONCE)
 
 
-def _submit(pool: ProcessPoolExecutor, count: int) -> float:
-    """Return the seconds that bare submissions take."""
-    started = time.perf_counter()
+def _submit(pool: ProcessPoolExecutor, count: int) -> tuple[float, float]:
+    """Return the seconds that bare submissions take, and the CPU seconds of this process meanwhile."""
+    started, cpu = time.perf_counter(), _cpu()
     for future in [pool.submit(noop) for _ in range(count)]:
         future.result()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, _cpu() - cpu
 
 
 def _trips(pool: ProcessPoolExecutor, count: int) -> list[float]:

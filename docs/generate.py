@@ -57,6 +57,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import datasets_section as d
     from config import patterns as w
     from config import pipelines_section as p
+    from config import pools_section as o
     from config import service_section as s
     from config import triggers_section as t
 
@@ -84,6 +85,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     yield "triggers.NAME.absent", w.AbsentOptions
     yield "triggers.NAME.absent.after", w.AfterOptions
     yield "triggers.NAME.overdue", w.OverdueOptions
+    yield "pools.NAME", o.PoolOptions
     yield "pipelines.NAME", p.PipelineOptions
     yield "pipelines.NAME.params.NAME", p.ParamOptions
     yield "pipelines.NAME.deadlines", p.DeadlineOptions

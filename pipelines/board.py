@@ -8,14 +8,14 @@ could not be written, `undone` gives a board as it stood before.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pipelines import fanout, upstream
-from pipelines.endings import closed, conclusion
-from pipelines.run import Run, RunState, TaskRun, TaskState
+from pipelines.endings import cancelled, closed, conclusion, ended, stopped
+from pipelines.run import Run, RunState, TaskRun, TaskState, evolve
 from pipelines.shape import Shape
 from pipelines.start_queue import StartQueue
-from pipelines.step import AMBIGUOUS, MAX_ERROR, Advance, MintSpan, engine_key
+from pipelines.step import AMBIGUOUS, Advance, MintSpan, engine_key
 from pipelines.task import TaskDef
 from pipelines.upstream import Met, Needs
 from sensors.uid import TASK_RUN
@@ -41,8 +41,8 @@ class Board:
     """
 
     __slots__ = (
-        "_fans", "_gates", "_needs", "_new", "_open", "_queue", "_running", "_stop", "_stop_late", "_swept", "_take",
-        "_todo", "at", "changed", "expired", "held", "mint_span", "run", "shape", "starts", "tasks", "undo",
+        "_fans", "_gates", "_needs", "_new", "_open", "_running", "_stop", "_stop_late", "_swept", "_take",
+        "_todo", "at", "changed", "expired", "held", "mint_span", "queue", "run", "shape", "starts", "tasks", "undo",
     )  # fmt: skip
 
     def __init__(
@@ -58,7 +58,7 @@ class Board:
         self._needs = {task.name: Needs(len(task.needs)) for task in shape.order}
         self._fans: dict[str, Fan] = {}
         self._gates: dict[str, None] = {}  # tasks that may start as far as needs go, and whose conditions are open
-        self._queue = StartQueue(shape.index.__getitem__)
+        self.queue = StartQueue(shape.index.__getitem__)
         self._open = self._running = 0
         self._stop: int | None = None  # the place of the first task that failed and had to succeed
         self._stop_late: int | None = None  # the same of tasks that never started because of others
@@ -100,9 +100,9 @@ class Board:
             self._fan(task_run.task).labels.append(label)
         self._count(task_run, None)
         if task_run.state is TaskState.READY:
-            self._queue.add(task_run.task, label)
+            self.queue.add(task_run.task, label)
         elif task_run.state is TaskState.RETRY_WAIT:
-            self._queue.wait(task_run.next_at or 0, task_run.task, label)
+            self.queue.wait(task_run.next_at or 0, task_run.task, label)
         elif task_run.state.final and not task_run.partition:
             self._ended(task_run)
 
@@ -139,7 +139,7 @@ class Board:
         if slice_of is not None:
             slice_of.running += runs
         if runs < 0:
-            self._queue.look_again(new.task)
+            self.queue.look_again(new.task)
 
     def patch(self, task_run: TaskRun) -> None:
         """Note what is stored about an attempt under way, such as its handle."""
@@ -170,12 +170,13 @@ class Board:
         a receiver that drops repeats.
         """
         unknown = task_run.error_kind == AMBIGUOUS and task_run.engine_key is not None
-        task_run = replace(task_run, attempt=task_run.attempt + 1)
+        attempt = task_run.attempt + 1
         self.put(
-            replace(
+            evolve(
                 task_run,
                 state=TaskState.RUNNING,
-                engine_key=task_run.engine_key if unknown else engine_key(self.run, task_run),
+                attempt=attempt,
+                engine_key=task_run.engine_key if unknown else engine_key(self.run, task_run, attempt),
                 handle=None,
                 started_at=self.at,
                 first_started_at=self.at if task_run.first_started_at is None else task_run.first_started_at,
@@ -189,17 +190,17 @@ class Board:
     def restart(self, task_run: TaskRun) -> None:
         """Let an attempt that was lost go again: at once, or when its pools have room."""
         if self.shape.tasks[task_run.task].pools:
-            self.put(replace(task_run, state=TaskState.READY))
-            self._queue.add(task_run.task, task_run.label, first=True)
+            self.put(evolve(task_run, state=TaskState.READY))
+            self.queue.add(task_run.task, task_run.label, first=True)
         else:
             self.start(task_run)
 
-    def settle(self, ended: TaskRun) -> None:
+    def settle(self, task_run: TaskRun) -> None:
         """Take over the end of an attempt; it does not start again within the same step."""
-        self.put(ended)
-        if ended.state is TaskState.RETRY_WAIT:
-            self._queue.wait(ended.next_at or 0, ended.task, ended.label)
-            self.held.add(ended.label)
+        self.put(task_run)
+        if task_run.state is TaskState.RETRY_WAIT:
+            self.queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
+            self.held.add(task_run.label)
 
     def gates(self) -> list[str]:
         """Return the tasks whose needs are met and whose `when` and `partitions` are to be decided now."""
@@ -212,7 +213,7 @@ class Board:
 
     def refuse(self, name: str, why: str, kind: str) -> None:
         """Fail a task whose condition or partitions cannot be evaluated."""
-        self._end(replace(self.tasks[name], failures=1), TaskState.FAILED, why, kind)
+        self._end(evolve(self.tasks[name], failures=1), TaskState.FAILED, why, kind)
 
     def open(self, name: str) -> None:
         """Let a task start: its condition holds."""
@@ -241,7 +242,9 @@ class Board:
         self._consequences()
         if start and not self._ending:
             self._start_ready()
-        state, error = self._conclusion()
+        state, error = None, None
+        if not self._open:
+            state, error = conclusion(self.shape, self.tasks, self.run, self.expired, self.stopper())
         return Advance(tuple(self.changed.values()), tuple(self.starts), state, error)
 
     @property
@@ -253,7 +256,9 @@ class Board:
         """Follow every end; cancel or skip what will not start any more."""
         if self._ending and self._swept != "ending":
             self._swept = "ending"
-            self._cancel_rest()
+            reason = self.expired or self.run.cancel_reason or "the run was cancelled"
+            kind = "run_timeout" if self.expired else "cancelled"
+            self._end_all(cancelled(self.tasks.values(), self.at, reason, kind))
         elif self._new:
             self._new = False
             for task in self.shape.order:
@@ -261,23 +266,29 @@ class Board:
         while True:
             while self._todo:
                 self._follow(self.tasks[self._todo.popleft()])
-            if self._swept or self.stopper() is None:
+            stopper = self.stopper()
+            if self._swept or stopper is None:
                 return
             self._swept = "stopped"
-            self._skip_rest()
+            self._end_all(stopped(self.tasks.values(), self.at, self.shape.exempt, stopper))
 
-    def _follow(self, ended: TaskRun) -> None:
-        if not ended.partition:
-            self._ended(ended)
-            for name in self.shape.below[ended.task]:
+    def _end_all(self, ends: Sequence[TaskRun]) -> None:
+        for task_run in ends:
+            self._gates.pop(task_run.label, None)
+            self.put(task_run)
+
+    def _follow(self, done: TaskRun) -> None:
+        if not done.partition:
+            self._ended(done)
+            for name in self.shape.below[done.task]:
                 self._weigh(self.shape.tasks[name])
             return
-        for name in self.shape.copies.get(ended.task, ()):
-            copy = self.tasks.get(f"{name}[{ended.partition}]")
+        for name in self.shape.copies.get(done.task, ()):
+            copy = self.tasks.get(f"{name}[{done.partition}]")
             if copy is not None and copy.state is TaskState.PENDING:
-                self._weigh_copy(copy, ended)
-        if self._fans[ended.task].open == 0:
-            self._close(self.shape.tasks[ended.task])
+                self._weigh_copy(copy, done)
+        if self._fans[done.task].open == 0:
+            self._close(self.shape.tasks[done.task])
 
     def _weigh(self, task: TaskDef) -> None:
         """Move a PENDING task whose needs have decided."""
@@ -311,17 +322,17 @@ class Board:
         return Met.WAIT if above.state in _NOT_STARTED else others.met("all_success")
 
     def _make_ready(self, task_run: TaskRun) -> None:
-        self.put(replace(task_run, state=TaskState.READY))
-        self._queue.add(task_run.task, task_run.label)
+        self.put(evolve(task_run, state=TaskState.READY))
+        self.queue.add(task_run.task, task_run.label)
 
     def _reopen(self, task: TaskDef) -> None:
         """Let the slices of a task go; its own task run stands for them from here on."""
         node = self.tasks[task.name]
         self._gates.pop(task.name, None)
         if task.name not in self._fans:
-            self.put(replace(node, state=TaskState.SUCCEEDED, started_at=self.at, finished_at=self.at, output="[]"))
+            self.put(evolve(node, state=TaskState.SUCCEEDED, started_at=self.at, finished_at=self.at, output="[]"))
             return
-        self.put(replace(node, state=TaskState.RUNNING, attempt=1, started_at=self.at))
+        self.put(evolve(node, state=TaskState.RUNNING, attempt=1, started_at=self.at))
         fan = self._fans[task.name]
         for label in fan.labels:
             one = self.tasks[label]
@@ -351,61 +362,30 @@ class Board:
         if not node.state.final:
             self.put(closed(task, node, [self.tasks[label] for label in self._fans[task.name].labels], self.at))
 
-    def _cancel_rest(self) -> None:
-        """End what has not started in a run that was cancelled or whose time is up."""
-        reason = self.expired or self.run.cancel_reason or "the run was cancelled"
-        for task_run in list(self.tasks.values()):
-            if task_run.state in _NOT_STARTED or task_run.state is TaskState.RETRY_WAIT:
-                self._end(task_run, TaskState.CANCELLED, reason, "run_timeout" if self.expired else "cancelled")
-
-    def _skip_rest(self) -> None:
-        """End what a stopped run does not start or retry any more."""
-        stopper = self.stopper()
-        if stopper is None:
-            return
-        why = f"the run stopped when task {stopper.task} ended as {stopper.state}"
-        for task_run in list(self.tasks.values()):
-            if task_run.task in self.shape.exempt:
-                continue
-            if task_run.state in _NOT_STARTED:
-                self._end(task_run, TaskState.SKIPPED, f"not started: {why}", "stopped")
-            elif task_run.state is TaskState.RETRY_WAIT:
-                self._end(task_run, TaskState.FAILED, f"{task_run.error}; not tried again: {why}", task_run.error_kind)
-
     def _end(self, task_run: TaskRun, state: TaskState, error: str, kind: str | None) -> None:
         """End a task run that has no attempt under way."""
         self._gates.pop(task_run.label, None)
-        self.put(
-            replace(task_run, state=state, finished_at=self.at, next_at=None, error=error[:MAX_ERROR], error_kind=kind)
-        )
-
-    def look_for_room(self) -> None:
-        """Note that pools may have room again."""
-        self._queue.look_at_all()
-
-    def next_due(self) -> int | None:
-        """Return the moment of the earliest retry."""
-        return self._queue.next_due()
+        self.put(ended(task_run, state, self.at, error, kind))
 
     def _start_ready(self) -> None:
         """Start what is ready or due to be retried, as far as `max_tasks` and the tasks' own limits allow."""
         again = []
-        for task, label in self._queue.due(self.at):
+        for task, label in self.queue.due(self.at):
             task_run = self.tasks[label]
             if task_run.state is TaskState.RETRY_WAIT and (task_run.next_at or 0) <= self.at:
                 if label in self.held:
                     again.append(task_run)
                 else:
-                    self.put(replace(task_run, state=TaskState.READY, next_at=None))
-                    self._queue.add(task, label, first=True)
+                    self.put(evolve(task_run, state=TaskState.READY, next_at=None))
+                    self.queue.add(task, label, first=True)
         most = max(1, self.shape.definition.max_tasks)
         if self._running < most:
-            for label in self._queue.take(self._waits, self._has_room):
+            for label in self.queue.take(self._waits, self._has_room):
                 self.start(self.tasks[label])
                 if self._running >= most:
                     break
         for task_run in again:
-            self._queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
+            self.queue.wait(task_run.next_at or 0, task_run.task, task_run.label)
 
     def _waits(self, label: str) -> bool:
         return self.tasks[label].state is TaskState.READY
@@ -415,9 +395,3 @@ class Board:
         if task.max_parallel is not None and name in self._fans and self._fans[name].running >= task.max_parallel:
             return False
         return not task.pools or (self._take is not None and self._take(task, label))
-
-    def _conclusion(self) -> tuple[RunState | None, str | None]:
-        """Return the run's final state and its sentence, or None while anything is left to do."""
-        if self._open:
-            return None, None
-        return conclusion(self.shape, self.tasks, self.run, self.expired, self.stopper())

@@ -195,7 +195,7 @@ class Driver:
     # -- waiting --------------------------------------------------------------------------------------------------
     def _wait_for_retries(self) -> None:
         """See to it that somebody waits for the next retry."""
-        due = self._stepper.board.next_due()
+        due = self._stepper.board.queue.next_due()
         if due is None or self._quiet or self.let_go or self._halting:
             return
         if self._alarm is not None:
@@ -239,7 +239,7 @@ class Driver:
             self._waits_for_room = False
         self._waiter.turn.clear()
         self._no_longer_waits()
-        self._stepper.board.look_for_room()
+        self._stepper.board.queue.look_at_all()
         await self._step()
 
     def _leave_pools(self) -> None:

@@ -25,7 +25,7 @@ from pipelines.board import Board
 from pipelines.graph import check_definition
 from pipelines.pipeline import PipelineDef
 from pipelines.retry_rules import why_not, worth_retrying
-from pipelines.run import Run, RunState, TaskRun, TaskState
+from pipelines.run import Run, RunState, TaskRun, TaskState, evolve
 from pipelines.shape import Shape
 from pipelines.step import MAX_ERROR, Advance, MintSpan, engine_key
 from pipelines.task import Retries
@@ -141,7 +141,7 @@ def plan_resume(
         if not (task.when or task.fans_out) and board.met(board.shape.tasks[task.name]) is Met.START
     }
     return tuple(
-        replace(one, state=TaskState.READY) if one.label in ready and one.state is TaskState.PENDING else one
+        evolve(one, state=TaskState.READY) if one.label in ready and one.state is TaskState.PENDING else one
         for one in planned
     )
 
@@ -149,7 +149,7 @@ def plan_resume(
 def _kept(old: TaskRun, fresh: TaskRun) -> TaskRun:
     """Return what a resumed run takes over of a task run that ended."""
     error, kind = (None, None) if old.state is TaskState.SUCCEEDED else (old.error, old.error_kind)
-    return replace(old, uid=fresh.uid, run=fresh.run, engine=fresh.engine, error=error, error_kind=kind)
+    return evolve(old, uid=fresh.uid, run=fresh.run, engine=fresh.engine, error=error, error_kind=kind)
 
 
 def begin(
@@ -179,7 +179,7 @@ def begin(
             continue
         if task.lost >= MAX_LOST:
             board.put(
-                replace(
+                evolve(
                     task,
                     state=TaskState.FAILED,
                     lost=task.lost + 1,
@@ -189,7 +189,7 @@ def begin(
                 )
             )
         else:
-            board.restart(replace(task, lost=task.lost + 1))
+            board.restart(evolve(task, lost=task.lost + 1))
     return list(board.advance().tasks)
 
 
@@ -270,7 +270,7 @@ def end_attempt(board: Board, outcome: AttemptOutcome, random: Callable[[], floa
 def _ended(board: Board, task_run: TaskRun, outcome: AttemptOutcome, random: Callable[[], float]) -> TaskRun:
     """Return the task run as its attempt leaves it."""
     error = None if outcome.error is None else outcome.error[:MAX_ERROR]
-    ended = replace(
+    ended = evolve(
         task_run,
         state=TaskState.SUCCEEDED,
         finished_at=board.at,
@@ -283,14 +283,14 @@ def _ended(board: Board, task_run: TaskRun, outcome: AttemptOutcome, random: Cal
     if outcome.verdict is Verdict.SUCCEEDED:
         return ended
     if outcome.verdict is Verdict.CANCELLED:
-        return replace(
+        return evolve(
             ended,
             state=TaskState.CANCELLED,
             output=task_run.output,
             error=error or (board.expired or board.run.cancel_reason or "the run was cancelled")[:MAX_ERROR],
             error_kind=outcome.error_kind or ("run_timeout" if board.expired else "cancelled"),
         )
-    failed = replace(
+    failed = evolve(
         ended,
         state=TaskState.FAILED,
         output=task_run.output,
@@ -320,9 +320,9 @@ def _repeated(board: Board, failed: TaskRun, outcome: AttemptOutcome, random: Ca
         end = (failed.first_started_at or failed.started_at or board.at) + int(task.timeout_all * SECOND)
         if next_at >= end:
             return _said(failed, f"not tried again: its timeout_all of {task.timeout_all:g} s would be over")
-    return replace(failed, state=TaskState.RETRY_WAIT, next_at=next_at)
+    return evolve(failed, state=TaskState.RETRY_WAIT, next_at=next_at)
 
 
 def _said(failed: TaskRun, why: str) -> TaskRun:
     """Return a failed task run whose error tells why it is not repeated."""
-    return replace(failed, error=f"{failed.error}; {why}"[:MAX_ERROR]) if why else failed
+    return evolve(failed, error=f"{failed.error}; {why}"[:MAX_ERROR]) if why else failed

@@ -22,13 +22,13 @@ from pipelines.datasets.written import schema_of
 from pipelines.errors import TaskFailed
 from pipelines.kind import EngineSettings
 from pipelines.ports import TaskContext, TaskResult
-from pipelines.run import DatasetWrite
 from pipelines.workers.calling import bound
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options
 from pipelines.workers.functions import Functions
 from pipelines.workers.job import answer_to, context_of, finish
 from pipelines.workers.pool import Outcome
+from pipelines.workers.publishing import read_inputs
 
 
 class InlineOptions(FunctionOptions):
@@ -51,9 +51,13 @@ class InlineEngine:
     dedupes = False
     poll_every = 0.01
 
-    def __init__(self, settings: EngineSettings, stubs: Mapping[str, Stub], *, publish: bool) -> None:
+    def __init__(
+        self, settings: EngineSettings, stubs: Mapping[str, Stub], inputs: Mapping[str, Any], *, publish: bool
+    ) -> None:
+        """`inputs` are frames by what tasks call the datasets that they read; others are read, where `publish`."""
         self._settings = settings
         self._stubs = stubs
+        self._inputs = inputs
         self._publish = publish
         self.values: dict[str, Any] = {}
         self.errors: dict[str, BaseException] = {}
@@ -73,19 +77,28 @@ class InlineEngine:
         """Call the function, or take its stub, and return what a worker would return."""
         stub = self._stubs.get(context.task.name)
         options = read_options(InlineOptions, replace(context, options=_known(context.options)), self._settings.base)
-        job = make_job(context, options, self._settings)
-        target = job.target
-        if stub is not None:
-            job = replace(job, target=None, checks=())
-        elif not self._publish:
-            job = replace(job, target=None)
+        output = options.output
+        if stub is not None or not self._publish or (output is not None and "://" not in output):
+            options = options.model_copy(update={"output": None})
+        given = {name: self._inputs[place] for name, place in context.task.inputs.items() if place in self._inputs}
+        rest = {} if stub is not None else {n: p for n, p in context.task.inputs.items() if n not in given}
+        if rest and not self._publish:
+            name = next(iter(rest.values()))
+            raise TaskFailed(
+                f"task {context.task.name!r} reads {name!r}, which the test does not give; "
+                f"run(…, inputs={{{name!r}: frame}})",
+                "input",
+                retryable=False,
+            )
+        job = make_job(replace(context, task=replace(context.task, inputs=rest)), options, self._settings)
+        job = replace(job, args={**job.args, **given}) if stub is None else replace(job, checks=())
         findings: list[Finding] = []
         try:
             value = await self._value(job, context, stub)
             self.values[context.task_run.label] = value
             answer = finish(job, value, findings, Functions(first=False))
-            if target is not None and job.target is None and stub is None:
-                answer["datasets"] = [self._would_write(target, value, job)]
+            if output is not None and job.target is None and stub is None:
+                answer["datasets"] = [self._would_write(output, value, job)]
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a task may fail in any way
             self.errors[context.task_run.label] = error
             answer = answer_to(error, job, findings, lambda line: context.log("stderr", line))
@@ -103,6 +116,8 @@ class InlineEngine:
                 raise stub.value
             return stub.value
         function = find_function(job.function)
+        frames, _ = read_inputs(job, function)
+        job = replace(job, args={**job.args, **frames})
         known = context_of(job, lambda text: context.log("log", str(text)), lambda: False)
         positional, named = bound(function, known, job)
         with _printed(context.log):
@@ -119,9 +134,11 @@ class InlineEngine:
                 "output",
                 retryable=False,
             )
+        told = {"rows": frame.height, "schema": schema_of(frame)}
+        if "://" not in uri:  # an entry of `datasets`: what it stands for is the configuration's business
+            return {"namespace": "", "name": uri, **told}
         target = parse_target(uri, self._settings.base)
-        write = DatasetWrite(namespace=target.namespace, name=target.name, task=job.task, at=0)
-        return {"namespace": write.namespace, "name": write.name, "rows": frame.height, "schema": schema_of(frame)}
+        return {"namespace": target.namespace, "name": target.name, **told}
 
 
 def find_function(reference: str) -> Callable[..., Any]:

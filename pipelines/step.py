@@ -29,7 +29,8 @@ class Advance:
         return not self.tasks and self.state is None
 
 
-def engine_key(run: Run, task_run: TaskRun) -> str:
+def engine_key(run: Run, task_run: TaskRun, attempt: int | None = None) -> str:
     """Return the idempotency key of an attempt: the same before and after a crash, another for each attempt."""
-    parts = [run.pipeline, run.uid, run.generation, task_run.task, task_run.partition, task_run.attempt]
+    number = task_run.attempt if attempt is None else attempt
+    parts = [run.pipeline, run.uid, run.generation, task_run.task, task_run.partition, number]
     return "tg-" + hashlib.sha256(orjson.dumps(parts)).hexdigest()[:40]

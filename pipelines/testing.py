@@ -69,6 +69,7 @@ def run(
     events: Sequence[Any] = (),
     partition: str | None = None,
     stubs: "Mapping[str | Task[..., Any], Any] | None" = None,
+    inputs: Mapping[str, Any] | None = None,
     base: Path | None = None,
     workers: int = 0,
     engines: Mapping[str, Engine] | None = None,
@@ -76,16 +77,17 @@ def run(
 ) -> RunReport:
     """Run a pipeline to its end and return how it went; from ordinary code, a loop may run in this thread or not.
 
-    `stubs` says by task what it returns, or raises, without being called. `events` are the causing events as
-    expressions see them. Outputs are checked and reported, and written only with `base`, the folder where relative ones
-    start. `workers` is how many worker processes to use; 0 calls everything here, one at a time, where breakpoints
-    work. `engines` are for tasks that are no Python. Raises DefinitionError, ParameterError, and TimeoutError after
-    `within` seconds.
+    `stubs` says by task what it returns, or raises, without being called. `inputs` are the frames of datasets that
+    tasks read, by what the tasks call them; with `base`, others are read where they are. `events` are the causing
+    events as expressions see them. Outputs are checked and reported, and written only with `base`, the folder where
+    relative ones start. `workers` is how many worker processes to use; 0 calls everything here, one at a time, where
+    breakpoints work. `engines` are for tasks that are no Python. Raises DefinitionError, ParameterError, and
+    TimeoutError after `within` seconds.
     """
     definition = pipeline if isinstance(pipeline, PipelineDef) else describe(pipeline)
     given = check_params(definition.params, params or {})
     stubbed = _stubs(definition, stubs or {})
-    around = Around(events, partition, literal_options, within)
+    around = Around(events, partition, literal_options, within, inputs or {})
     return _from_anywhere(lambda: run_here(definition, given, stubbed, around, base, workers, engines or {}))
 
 
@@ -94,6 +96,7 @@ def run_task(
     params: Mapping[str, Any] | None = None,
     *,
     given: "Mapping[str | Task[..., Any], Any] | None" = None,
+    inputs: Mapping[str, Any] | None = None,
     events: Sequence[Any] = (),
     partition: str | None = None,
     base: Path | None = None,
@@ -115,7 +118,16 @@ def run_task(
         tasks=(*(replace(whole.task(need), needs=()) for need in one.needs), one),
         params={name: param for name, param in (whole.params or {}).items() if name in names},
     )
-    return run(definition, params, events=events, partition=partition, stubs=given, base=base, workers=workers)
+    return run(
+        definition,
+        params,
+        events=events,
+        partition=partition,
+        stubs=given,
+        inputs=inputs,
+        base=base,
+        workers=workers,
+    )
 
 
 def _stubs(definition: PipelineDef, stubs: "Mapping[str | Task[..., Any], Any]") -> dict[str, Stub]:
@@ -197,7 +209,7 @@ class InProcess:
         for name, parameter in inspect.signature(function).parameters.items():
             if name == CONTEXT:
                 given[name] = _context(context)
-            elif context.task_run.partition and name in SLICE:
+            elif context.task.fans_out and name in SLICE:
                 given[name] = context.item if name == "item" else context.partition
             elif name in context.upstream:
                 given[name] = self._handed_on(context, name)

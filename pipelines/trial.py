@@ -83,6 +83,7 @@ class Around:
     partition: str | None
     compile_options: Callable[[Mapping[str, Any]], Render]
     within: float
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SilentObserver:
@@ -112,7 +113,7 @@ async def run_here(
         settings = EngineSettings(
             clock=SystemClock(), service="test", state=Path(state), base=base or Path.cwd(), workers=max(1, workers)
         )
-        inline = InlineEngine(settings, stubs, publish=base is not None)
+        inline = InlineEngine(settings, stubs, around.inputs, publish=base is not None)
         using: dict[str, Engine] = {"dask": inline, **engines, "stub": inline, "python": inline}
         if workers:
             from pipelines.engines.python import PythonEngine

@@ -17,7 +17,7 @@ _RUN_OPERATOR = re.compile(r"^_?([^\w(]+)_?\((.*)\)$", re.DOTALL)
 _STRINGS = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
 _HAS = re.compile(r"\bhas\s*\(\s*([A-Za-z_]\w*)\s*\.\s*([A-Za-z_]\w*)\s*\)")
 _CANNOT_STAND = {
-    "item": "`item` exists only in triggers with `each`",
+    "item": "`item` exists only in triggers with `each`, and in tasks with `partitions`",
     "events": "`events` exists in batches, joins and tasks; here it is `event`",
     "params": "`params` exists in tasks; here it is `event`",
     "body": "`body` exists in sensors; here it is `event.data`",

@@ -9,7 +9,7 @@ function may do to the service (nothing) and `pipelines.workers.job` for the ord
 import asyncio
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
@@ -17,9 +17,10 @@ from pipelines.kind import EngineKind, EngineSettings
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.workers.frames import Job
 from pipelines.workers.function_task import FunctionOptions, make_job, read_answer, read_options, time_left
-from pipelines.workers.in_loop import LoopCalls
-from pipelines.workers.loop_watch import LoopWatch
 from pipelines.workers.pool import Outcome, WorkerLimits, WorkerPool
+
+if TYPE_CHECKING:
+    from pipelines.workers.in_loop import LoopCalls
 
 
 class PythonOptions(FunctionOptions):
@@ -58,6 +59,9 @@ class PythonEngine:
                     retryable=False,
                 )
             if self._calls is None:
+                from pipelines.workers.in_loop import LoopCalls  # with all that workers import, for this case alone
+                from pipelines.workers.loop_watch import LoopWatch
+
                 self._calls = LoopCalls(LoopWatch())
             run = self._calls.run(job, context.log, left)
         else:

@@ -44,7 +44,7 @@ def bound(function: Callable[..., Any], context: Context, job: Job) -> tuple[lis
         if parameter.kind is parameter.VAR_POSITIONAL:
             continue
         if parameter.kind is parameter.VAR_KEYWORD:
-            named.update({key: value for key, value in {**params, **args}.items() if key not in named})
+            named.update({key: value for key, value in {**params, **job.args}.items() if key not in named})
             continue
         if name in args:
             value = typed(name, args[name], hint)

@@ -82,7 +82,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         base=str(settings.base.absolute()),
         sys_path=options.sys_path,
         args=options.args,
-        slice={"item": context.item, "partition": task_run.partition} if task_run.partition else {},
+        slice={"item": context.item, "partition": task_run.partition} if context.task.fans_out else {},
         upstream=context.upstream,
         params=context.params,
         environ=context.environ,

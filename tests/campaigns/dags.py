@@ -1,9 +1,10 @@
 """`make dags`: thousands of drawn pipelines under the real dispatcher, disturbed, against the model of their ends.
 
-`python -m tests.campaigns.dags [--rounds N] [--seed N]`. Each round draws a pipeline (rules over needs, conditions,
-partitions, retries, limits), the fates of all attempts, and what happens meanwhile: holders die, the store goes away,
-others take over, somebody cancels; then runs that did not succeed are resumed. Every durable step is checked as it is
-written. Prints what was seen; exits 1 with the round that broke a promise.
+`python -m tests.campaigns.dags [--rounds N] [--kills N] [--seed N]`. Each round draws a pipeline (rules over needs,
+conditions, partitions, retries, limits), the fates of all attempts, and what happens meanwhile: holders die, the store
+goes away, others take over, somebody cancels; then runs that did not succeed are resumed. Every durable step is checked
+as it is written. Then a real service with a fan-out is killed at every step of its way, and its workers under their
+slices. Prints what was seen; exits 1 with the round that broke a promise.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from pipelines.executor import plan_resume
 from pipelines.run import RunState
+from tests.campaigns._dag_kills import kills
 from tests.support.dag_model import PARAMS, Case, cases, expected, run_succeeds
 from tests.support.dag_world import World, disturb
 
@@ -79,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Play all rounds."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.dags", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3_000)
+    parser.add_argument("--kills", type=int, default=14, help="deaths of a real service in the middle of a fan-out")
+    parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     given_words = parser.parse_args(arguments)
     logging.disable(logging.ERROR)
@@ -86,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     @seed(given_words.seed)
     @settings(
-        max_examples=given_words.rounds,
+        max_examples=max(1, given_words.rounds),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -102,14 +106,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     started = time.monotonic()
     try:
-        rounds()
+        if given_words.rounds:
+            rounds()
+        if given_words.kills:
+            seen.update(kills(given_words.kills, given_words.slices, given_words.seed))
     except AssertionError as error:
         print(f"a promise was broken: {error}", file=sys.stderr)
         return 1
     print(f"{time.monotonic() - started:.0f} s, seed {given_words.seed}")
     for name, count in sorted(seen.items()):
         print(f"  {name:26} {count:,}")
-    return 1 if seen["doubled side effects"] else 0
+    return 1 if seen["doubled side effects"] or seen["called twice under one attempt"] else 0
 
 
 if __name__ == "__main__":

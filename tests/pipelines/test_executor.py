@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from pipelines.executor import (
     wake,
 )
 from pipelines.pipeline import PipelineDef
-from pipelines.run import RunState, TaskRun, TaskState
+from pipelines.run import RunState, TaskRun, TaskState, evolve
 from pipelines.task import Retries, TaskDef
 from sensors.clock import SECOND
 from sensors.w3c import child_of
@@ -242,3 +243,15 @@ def test_resuming_keeps_successes_and_runs_the_rest() -> None:
 def test_back_off_grows_within_bounds(failures: int, random: float, retry_after: float | None, expected: float) -> None:
     """Delays double up to `max_delay`, a share is random, and a foreign Retry-After is honoured within reason."""
     assert retry_delay(Retries(), failures, random, retry_after) == pytest.approx(expected)
+
+
+def test_a_changed_task_run_is_what_replace_makes_of_it() -> None:
+    """The quick copy of steps carries every field over, and changes what it is told to."""
+    old: dict[str, Any] = {one.name: f"old {one.name}" for one in fields(TaskRun)}
+    task = TaskRun(**old)
+    changes: dict[str, Any] = {one.name: f"new {one.name}" for one in fields(TaskRun)}
+
+    assert evolve(task) == task
+    for name, value in changes.items():
+        assert evolve(task, **{name: value}) == replace(task, **{name: value})
+    assert evolve(task, **changes) == replace(task, **changes)

@@ -23,7 +23,7 @@ def test_a_run_tells_everything_and_writes_nothing() -> None:
     assert report.outputs["told"] == {"rows": 3, "events": ["evt_1"], "pid": os.getpid()}
     assert [(write.rows, Path(write.name).name) for write in report.datasets] == [(3, "doubled.parquet")]
     assert [(check.check, check.passed) for check in report.checks] == [
-        ("row_count", True), ("unique", True), ("row_count", False),
+        ("row_count", True), ("unique(id)", True), ("row_count#2", False),
     ]  # fmt: skip
     assert report.log == "rows: making 3\nrows: attempt 1 of 2026-01-01"
     assert not Path("kit-out").exists()
@@ -72,6 +72,16 @@ def test_a_value_that_no_worker_could_hand_on_fails_here_too() -> None:
 
     assert report.tasks["unserialisable"].error_kind == "value"
     assert "task 'unserialisable': the task returned a dict in which ['here'] is a builtins.set" in str(report.error)
+
+
+def test_datasets_that_tasks_read_are_given() -> None:
+    """By the name that the task gives; what would be written is told by its name; a missing one says how to give it."""
+    report = run_task(kit.merged, inputs={"orders": pl.DataFrame({"id": [1]})}).check()
+    missing = run_task(kit.merged)
+
+    assert report.values["merged"]["id"].to_list() == [2]
+    assert [(write.name, write.rows) for write in report.datasets] == [("orders", 1)]
+    assert "inputs={'orders': frame}" in str(missing.error)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -81,3 +81,16 @@ async def test_the_runs_in_memory_refuse_what_a_run_may_not_do() -> None:
 
 def _succeeded(task: TaskRun) -> TaskRun:
     return replace(task, state=TaskState.SUCCEEDED)
+
+
+async def test_a_pipeline_that_fans_out_runs_in_a_unit_test() -> None:
+    """Slices get their element and name as parameters; conditions and lists are evaluated as in the service."""
+    from tests.pipelines.authored import fanned
+
+    report = await run_pipeline(fanned.publish, {"day": "2026-01-01"})
+
+    assert report.succeeded, report.error
+    assert report.outputs["fetch[se]"] == {"region": "se", "partition": "se", "day": "2026-01-01"}
+    assert report.outputs["publish"] == "NO+SE"
+    skipped = await run_pipeline(fanned.publish, {"day": ""})
+    assert str(skipped.tasks["publish"].state) == "skipped"

@@ -109,7 +109,9 @@ def expected(case: Case) -> dict[str, str]:  # noqa: C901 - the whole of the rul
             broken = task.per is not None and found[f"{task.per}[{one}]"] != "succeeded"
             found[label] = "upstream_failed" if broken else tried(label, task)
         good = sum(found[f"{task.name}[{one}]"] == "succeeded" for one in names)
-        return "succeeded" if good >= _wanted(task, len(names)) else "failed"
+        if good >= _wanted(task, len(names)):
+            return "succeeded"
+        return "failed" if any(found[f"{task.name}[{one}]"] == "failed" for one in names) else "upstream_failed"
 
     for name in tasks:
         fate(name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pipelines.dispatcher import Dispatcher
 from pipelines.errors import TaskFailed
 from pipelines.hands import Doors
-from pipelines.ports import TaskContext, TaskResult
+from pipelines.ports import Claimed, TaskContext, TaskResult
 from pipelines.run import Run, RunState, RunStep, TaskRun, TaskState
 from pipelines.task import TaskDef
 from tests.support.dag_model import LISTED, PARAMS, Case
@@ -44,6 +44,18 @@ class World:
         self._holders = 0
         self._seen = 0
         self.tasks = {task.name: task for task in self.case.definition.tasks}
+        self._claim = self.bench.store.claim
+        self.bench.store.claim = self._claimed  # type: ignore[method-assign]  # claims write start intentions as well
+
+    async def _claimed(self, holder: str, limit: int, lease: float, grace: float) -> Sequence[Claimed]:
+        """Claim, and check what the claim wrote, in its place among the steps."""
+        self.check()
+        found = await self._claim(holder, limit, lease, grace)
+        for claimed in found:
+            if claimed.run.uid == self.run.uid:
+                changed = [task for task in claimed.tasks if task != self.stored.get(task.label)]
+                self._check_step(RunStep(run=self.run.uid, fence=claimed.run.fence, at=0, tasks=changed))
+        return found
 
     @property
     def state(self) -> RunState:
@@ -130,7 +142,8 @@ class World:
             assert tasks[f"{definition.per}[{task.partition}]"].state is TaskState.SUCCEEDED
         if definition.max_parallel is not None:
             running = [one for one in tasks.values() if one.task == task.task and one.partition]
-            assert sum(one.state is TaskState.RUNNING for one in running) <= definition.max_parallel
+            count = sum(one.state is TaskState.RUNNING for one in running)
+            assert count <= definition.max_parallel, f"{count} slices of {task.task} run at once"
 
 
 def _allowed(task: TaskDef, states: Sequence[TaskState]) -> bool:

@@ -58,4 +58,10 @@ def gathered(part: list[pl.DataFrame]) -> list[str]:
     return pl.concat(part)["name"].to_list()
 
 
+@task(inputs={"before": "orders"}, output="orders", mode="merge", key="id")
+def merged(before: pl.DataFrame) -> pl.DataFrame:
+    """Read a configured dataset and write it."""
+    return before.with_columns(pl.col("id") + 1)
+
+
 kit = pipeline("kit", [told])
