@@ -7,6 +7,7 @@ again and waits for the run's end. Then every disposition must have left what it
 import asyncio
 import contextlib
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -118,7 +119,7 @@ def configuration(folder: Path, port: int, target: Target, store: str, *, sabota
 
 
 def _by_reference(connection: Mapping[str, Any]) -> Any:
-    """Return a connection whose secrets are references, as a configuration must have them: see `Rounds._environ`."""
+    """Return a connection whose secrets are references, as a configuration must have them: see `Rounds`."""
     told = dict(connection)
     if "credentials" in told:
         told["credentials"] = {"access_key_id": told["credentials"]["access_key_id"], "secret_access_key": "env:WRITES"}
@@ -133,6 +134,9 @@ class Rounds:
     def __init__(self, target: Target, folder: Path, store: str = "", *, sabotage: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._target = target
+        secret = (target.connection or {}).get("credentials", {}).get("secret_access_key")
+        if secret is not None:
+            os.environ["WRITES"] = secret  # which the configuration names, as it must not hold it
         self._folder = folder
         self._port = free_port()
         store = store or f"sqlite:///{folder / 'tidegate.db'}"
