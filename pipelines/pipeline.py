@@ -59,8 +59,6 @@ def to_json(pipeline: PipelineDef) -> str:
         for name, default in _LATER_TASK.items():
             if task[name] == default:
                 del task[name]
-        if not task["inputs"]:
-            del task["inputs"]
     return orjson.dumps(raw, option=orjson.OPT_SORT_KEYS).decode()
 
 

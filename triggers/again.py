@@ -86,7 +86,7 @@ def _bar(rule: CompiledRule, event: Event, paused: Mapping[str, Paused]) -> NotR
         return NotRun("paused", "the trigger is paused; let it go on, then replay again", name)
     if event.depth >= MAX_DEPTH:
         return NotRun("error", f"the chain of runs that led to this event is {event.depth} long: a loop?", name)
-    if rule.pattern is not None:
+    if rule.pattern is not None or (rule.control is not None and rule.control.gathers is not None):
         reason = (
             "the trigger waits for several events, one alone decides nothing: what it fired with is replayed as_was"
         )

@@ -67,7 +67,7 @@ def check_spec(spec: ReplaySpec, config: ServiceConfig, rules: Rules) -> None:
         raise BadReplay("trigger", "there is no trigger of that name; as_was repeats what one fired that is gone")
     if not trigger.enabled:
         raise BadReplay("trigger", "the trigger is disabled in the configuration")
-    if trigger.pattern is not None:
+    if trigger.pattern is not None or (trigger.control is not None and trigger.control.gather is not None):
         raise BadReplay(
             "trigger",
             "the trigger waits for several events, one alone decides nothing: as_was repeats what it fired, as a whole",

@@ -21,7 +21,7 @@ from tidegate.backtest.rows import RowRecord
 from tidegate.backtest.side import RuleSide, only, why_of
 from tidegate.backtest.tally import Tally
 from tidegate.backtest.values import Ask, EventRow, Report, Why
-from tidegate.backtest.warmth import patience, sensors_of, warmth
+from tidegate.backtest.warmth import patience, sensors_of, waits, warmth
 from tidegate.store.rows import event_of
 from triggers.decision import Outcome
 from triggers.quick import Quick
@@ -210,8 +210,7 @@ class _Drive:
         return replace(why, reason=f"no decision is kept; by the rule in force: {why.reason}")
 
     def _timed(self, trigger: str) -> bool:
-        found = self._ask.new.get(trigger)
-        return self._record is None and found is not None and found.pattern is not None
+        return self._record is None and waits(self._ask.new.get(trigger))
 
     def _report(self, reached: int, stopped: str | None, warm_from: int | None, seconds: float) -> Report:
         ask = self._ask

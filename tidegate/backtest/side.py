@@ -11,6 +11,7 @@ from tidegate.backtest.diff import Fired, fired_of
 from tidegate.backtest.memory import EventCache, ScratchMemory
 from tidegate.backtest.rows import RowRecord
 from tidegate.backtest.values import Firing, Why
+from tidegate.backtest.warmth import waits
 from tidegate.store.rows import clause_dict
 from triggers.decision import Clause, Decision, Outcome
 from triggers.errors import Unreadable
@@ -128,7 +129,7 @@ class RuleSide:
             group=asked.key,
             about=None if event is None else " ".join(filter(None, (event.type, event.subject))),
         )
-        timed = self._timed and self._rules.rules[intent.trigger].pattern is not None
+        timed = self._timed and waits(self._rules.rules[intent.trigger].trigger)
         return fired_of(intent.trigger, firing, timed=timed, since=asked.since, overdue=asked.overdue)
 
     def _tell(self, decision: Decision) -> None:

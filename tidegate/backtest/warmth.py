@@ -16,7 +16,14 @@ def sensors_of(*triggers: Trigger) -> Sequence[str]:
 
 def warmth(triggers: Iterable[Trigger]) -> int:
     """Return for how many microseconds before the beginning events matter: 0 without triggers that wait."""
-    return min(MOST, max((_reach(one.pattern) for one in triggers if one.pattern is not None), default=0))
+    triggers = list(triggers)
+    held = DAY if any(one.control is not None for one in triggers) else 0
+    return min(MOST, max((_reach(one.pattern) for one in triggers if one.pattern is not None), default=held))
+
+
+def waits(trigger: Trigger | None) -> bool:
+    """Say whether a trigger may fire later than its events come."""
+    return trigger is not None and (trigger.pattern is not None or trigger.control is not None)
 
 
 def patience(trigger: Trigger | None) -> int:
