@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sensors.event import MAX_DEPTH, Event
 from tests.support.rules import NOW, plan, rule_set, trigger
 from triggers.again import Judged, judge_again
+from triggers.control import Batch, Control, Debounce, Sample
 from triggers.pattern import Count, Part
 from triggers.trigger import Paused, RunRule, Source, Trigger
 
@@ -131,3 +132,13 @@ def test_why_not(event: Event, only: str | None, said: tuple[str, str], reason: 
 
     assert said in _said(judged)
     assert any(reason in refused.reason for refused in judged.refused), judged.refused
+
+
+@pytest.mark.parametrize("gather", [Batch(within=60_000_000), Debounce(quiet=1_000_000, max_wait=10_000_000)])
+def test_what_gathers_is_left_alone_too(gather: Batch | Debounce) -> None:
+    """One event of a batch, or of a debounce, decides nothing; a throttle or a sample does not keep it from running."""
+    whole = judge_again(rule_set(trigger("many", control=Control(gather=gather))), _event({}), {})
+    assert not whole.wishes
+    assert _said(whole) == [("pattern", "many")]
+    sampled = judge_again(rule_set(trigger("few", control=Control(sample=Sample(every=1_000)))), _event({}), {})
+    assert len(sampled.wishes) == 1
