@@ -14,7 +14,7 @@ from config.cron_triggers import CronOptions
 from config.datasets_section import DatasetOptions
 from config.kinds import Kinds, by_name
 from config.patterns import RunOptions, SourceOptions
-from config.pipelines_section import PipelineOptions, TaskOptions
+from config.pipeline_options import PipelineOptions, TaskOptions
 from config.pools_section import PoolOptions
 from config.service_section import (
     NAME,

@@ -57,7 +57,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
     from config import datasets_section as d
     from config import flow_control as f
     from config import patterns as w
-    from config import pipelines_section as p
+    from config import pipeline_options as p
     from config import pools_section as o
     from config import service_section as s
     from config import triggers_section as t

@@ -39,6 +39,7 @@ from tidegate.ingest import Ingest, StoreInbox
 from tidegate.join_timers import OPENS, JoinTimers
 from tidegate.joins import KIND as JOIN
 from tidegate.leases import Leases
+from tidegate.parts import Parts
 from tidegate.pauses import PREFIX as PAUSES
 from tidegate.pressure import Pressure
 from tidegate.probes import Probes
@@ -54,7 +55,7 @@ from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
 from tidegate.run_store import StoreRuns
 from tidegate.runs import Advance, Cancel, Claim, OwnEvents
-from tidegate.service import Parts, Service
+from tidegate.service import Service
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
 from tidegate.settling import SettleKeys
 from tidegate.store.factory import open_store

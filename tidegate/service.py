@@ -8,92 +8,41 @@ last the store.
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from config.model import ServiceConfig
-from pipelines.datasets.catalog import Catalog
-from pipelines.dispatcher import Dispatcher
-from pipelines.ports import Engine
 from pipelines.run import Run
 from sensors.audit import AuditReport
 from sensors.batch import Batch
-from sensors.clock import Clock
 from sensors.event import Event
 from sensors.ports import Unavailable
 from tidegate.alerts.alert import Alert
-from tidegate.alerts.sender import AlertSender, Tried
+from tidegate.alerts.sender import Tried
 from tidegate.alerts.sources import config_alert, health_alert, missed_alert
 from tidegate.deadline_timers import ArmDeadlines
-from tidegate.fleet import Fleet
 from tidegate.flow_timers import ArmFlows
 from tidegate.freshness import ArmFreshness
-from tidegate.health_watch import HealthWatch
-from tidegate.held import Releases
-from tidegate.ingest import StoreInbox
 from tidegate.join_timers import ArmPatterns
-from tidegate.leases import Leases
 from tidegate.own_events import missed_event, sensor_event
+from tidegate.parts import Parts
 from tidegate.pauses import Pauses
-from tidegate.pressure import Pressure
-from tidegate.probes import Probes
-from tidegate.projection import Aftermath
 from tidegate.refusals import Refusals
-from tidegate.reloading import Reloads
 from tidegate.replays.desk import ReplayDesk
-from tidegate.replays.worker import Replays
 from tidegate.retention import ArmRetention
 from tidegate.retrying import LetterDesk
 from tidegate.rules import RulesInForce, compile_rules
-from tidegate.run_store import StoreRuns
 from tidegate.settings import PAUSED_SENSOR, PAUSED_TRIGGER
 from tidegate.start import ResumeAsk, ResumeRun, StartAsk, StartRun, UnknownPipeline, UnknownRun
 from tidegate.store.alert_records import Undelivered
 from tidegate.store.tx import Store, Write
-from tidegate.telemetry.instruments import Instruments
 from tidegate.telemetry.model import shape_of
-from tidegate.telemetry.tracing import Tracing
-from tidegate.timers import Timers
 from tidegate.values import sweep_values
-from tidegate.watched import SensorWatch, keep_watch
+from tidegate.watched import keep_watch
 from triggers.trigger import Paused
 
 _log = logging.getLogger("tidegate.service")
 PauseMode = Literal["hold", "drop"]
 _AT_START = ("name", "listen", "admin_listen", "store", "state_dir", "telemetry", "limits", "dispatch", "plugins")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Everything that a service is made of, as `tidegate.compose` puts it together."""
-
-    store: Store
-    rules: RulesInForce
-    inbox: StoreInbox
-    runs: StoreRuns
-    dispatcher: Dispatcher
-    engines: Mapping[str, Engine]
-    catalog: Catalog
-    fleet: Fleet
-    timers: Timers
-    sensor_watch: SensorWatch
-    leases: Leases | None
-    tracing: Tracing
-    instruments: Instruments
-    aftermath: Aftermath
-    refusals: Refusals
-    clock: Clock
-    releases: Releases
-    replays: Replays
-    reloads: Reloads
-    replay_desk: ReplayDesk
-    letters: LetterDesk
-    alerts: AlertSender
-    probes: Probes
-    watch: HealthWatch
-    paused: Mapping[str, Paused]  # triggers that operators paused
-    settings: Mapping[str, str]  # all that operators paused, as it is stored
-    pressure: Pressure
 
 
 class Service:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from pipelines.run import Run, TaskRun
 from sensors.batch import SeenObject
 from sensors.event import Event
@@ -30,6 +28,7 @@ from tidegate.store.rows import (
 from tidegate.store.session import Session, json_list
 from tidegate.store.sql_actions import ActionReader
 from tidegate.store.sql_alerts import AlertReader
+from tidegate.store.sql_datasets import DatasetReader
 from tidegate.store.sql_dispatch import read_runs, read_settings
 from tidegate.store.sql_history import HistoryReader
 from tidegate.store.sql_lineage import LineageSql
@@ -37,6 +36,7 @@ from tidegate.store.sql_replays import ReplaysReader
 from tidegate.store.sql_slices import SliceReader
 from tidegate.store.sql_standing import StandingReader
 from tidegate.store.sql_watch import ChecksReader
+from tidegate.store.where import Where
 
 Page = tuple[Sequence[Row], str | None]
 _EVENT_WITH_DATA = (
@@ -55,30 +55,6 @@ _LETTERS = "dead_letters LEFT JOIN retried_letters ON letter = uid"
 _LETTER_SHOWN = ", ".join(("dead_letters.at" if name == "at" else name) for name in _DEAD_LETTER) + (
     ", length(payload), retried_letters.at, became"
 )
-_DATASET = (
-    *("namespace", "name", "run", "task", "at", "mode", "rows", "bytes", "schema", "version"),
-    *("dataset", "disposition", "partition", "changes"),
-)
-
-
-class _Where:
-    """Collects conditions with their values."""
-
-    def __init__(self) -> None:
-        self.conditions: list[str] = []
-        self.values: list[Any] = []
-
-    def add(self, condition: str, *values: Any) -> None:
-        """Add a condition unless its (first) value is None."""
-        if values and values[0] is None:
-            return
-        self.conditions.append(condition)
-        self.values.extend(values)
-
-    @property
-    def sql(self) -> str:
-        """Return the conditions as a WHERE clause."""
-        return f" WHERE {' AND '.join(self.conditions)}" if self.conditions else ""
 
 
 class EventReader:
@@ -97,7 +73,7 @@ class EventReader:
         return {item.key: item for item in found}
 
     def seen_after(self, sensor: str, key: str, limit: int, prefix: str) -> Sequence[SeenObject]:
-        where = _Where()
+        where = Where()
         where.add("sensor = ?", sensor)
         where.add("state = 'present'")
         where.add("key > ?", key)
@@ -135,7 +111,7 @@ class EventReader:
         until: int | None = None,
     ) -> Page:
         place = pages.decode(cursor, int, str)
-        where = _Where()
+        where = Where()
         where.add("e.id = ?", id)
         where.add("e.type = ?", type)
         where.add("e.received_at >= ?", since)
@@ -185,7 +161,7 @@ class EventReader:
         until: int | None = None,
     ) -> Page:
         place = pages.decode(cursor, str)
-        where = _Where()
+        where = Where()
         where.add("trigger = ?", trigger)
         where.add("outcome = ?", outcome)
         where.add("at >= ?", since)
@@ -213,7 +189,7 @@ class EventReader:
         retried: bool | None = None,
     ) -> Page:
         place = pages.decode(cursor, str)
-        where = _Where()
+        where = Where()
         where.add("sensor = ?", sensor)
         where.add("reason = ?", reason)
         if retried is not None:
@@ -251,7 +227,7 @@ class RunReader:
         until: int | None = None,
     ) -> Page:
         place = pages.decode(cursor, int)
-        where = _Where()
+        where = Where()
         where.add("pipeline = ?", pipeline)
         where.add("state = ?", state)
         where.add("trigger = ?", trigger)
@@ -276,7 +252,7 @@ class RunReader:
     def logs(
         self, run: str, *, after: int = 0, limit: int = 1000, task: str | None = None
     ) -> tuple[Sequence[Row], int]:
-        where = _Where()
+        where = Where()
         where.add("run = ?", run)
         where.add("seq > ?", after)
         where.add("task = ?", task)
@@ -287,47 +263,6 @@ class RunReader:
         )
         labels = ("position", "run", "task", "attempt", "at", "stream", "text")
         return [dict(zip(labels, row, strict=True)) for row in rows], rows[-1][0] if rows else after
-
-    def datasets(self, *, limit: int, cursor: str | None = None) -> Page:
-        place = pages.decode(cursor, str, str)
-        where = _Where()
-        if place is not None:
-            where.add("(namespace, name) > (?, ?)", *place)
-        rows = self._s.select(
-            f"SELECT {', '.join(_DATASET)} FROM datasets{where.sql} ORDER BY namespace, name LIMIT ?",
-            *where.values,
-            limit + 1,
-        )
-        rows, after = pages.page(rows, limit, [row[:2] for row in rows])
-        return [_dataset(row) for row in rows], after
-
-    def dataset(self, name: str, namespace: str | None = None) -> Sequence[Row]:
-        for column in ("dataset", "name"):
-            where = _Where()
-            where.add(f"{column} = ?", name)
-            where.add("namespace = ?", namespace)
-            rows = self._s.select(
-                f"SELECT {', '.join(_DATASET)} FROM datasets{where.sql} ORDER BY at DESC, namespace, name",
-                *where.values,
-            )
-            if rows:
-                return [_dataset(row) for row in rows]
-        return []
-
-    def dataset_writes(self, namespace: str, name: str, *, limit: int, cursor: str | None = None) -> Page:
-        place = pages.decode(cursor, int)
-        where = _Where()
-        where.add("namespace = ?", namespace)
-        where.add("name = ?", name)
-        if place is not None:
-            where.add("seq < ?", place[0])
-        rows = self._s.select(
-            f"SELECT {', '.join(_DATASET)}, seq FROM dataset_writes{where.sql} ORDER BY seq DESC LIMIT ?",
-            *where.values,
-            limit + 1,
-        )
-        rows, after = pages.page(rows, limit, [row[-1:] for row in rows])
-        return [_dataset(row[:-1]) for row in rows], after
 
     def lineage(
         self,
@@ -391,6 +326,7 @@ class RunReader:
 
 class SqlReader(
     EventReader,
+    DatasetReader,
     ActionReader,
     AlertReader,
     HistoryReader,
@@ -420,12 +356,4 @@ def after_prefix(prefix: str) -> str | None:
 def _dead_letter(row: Sequence[Any]) -> dict[str, Any]:
     out = dict(zip((*_DEAD_LETTER, "size", "retried_at", "became"), row, strict=True))
     out["attributes"] = from_json(out["attributes"])
-    return out
-
-
-def _dataset(row: Sequence[Any]) -> Row:
-    out = dict(zip(_DATASET, row, strict=True))
-    schema = out["schema"]
-    out["schema"] = [] if schema is None else orjson.loads(schema).get("fields", [])
-    out["changes"] = {} if out["changes"] is None else orjson.loads(out["changes"])
     return out
