@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from benchmarks.harness import fdatasync_ms
 from benchmarks.noop import noop, now
 from config.model import ServiceConfig
@@ -50,7 +52,7 @@ AT_ONCE = 64
 
 def measure(tasks: int = 1_000, rounds: int = 5, chain: int = 200, partitions: int = 10_000) -> Mapping[str, Any]:
     """Return the ratio and the figures behind it."""
-    return asyncio.run(_measure(tasks, rounds, chain, partitions))
+    return uvloop.run(_measure(tasks, rounds, chain, partitions))
 
 
 async def _measure(tasks: int, rounds: int, chain: int, partitions: int) -> Mapping[str, Any]:
@@ -175,7 +177,9 @@ class House:
         self._names = names
         self._rules = rules
         self.engine = PythonEngine(
-            EngineSettings(clock=clock, service="bench", state=folder, base=ROOT, workers=WORKERS)
+            EngineSettings(
+                clock=clock, service="bench", state=folder, base=ROOT, workers=WORKERS, tasks_per_worker=100000
+            )
         )
         own = OwnEvents(rules, "bench", "bench")
         traits = {"python": EngineTraits(survives=False, dedupes=False)}

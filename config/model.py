@@ -58,7 +58,7 @@ class Limits:
     waiting_runs: int = 100_000
     read_timeout: float = 30.0
     workers: int = 2
-    tasks_per_worker: int = 1000
+    tasks_per_worker: int = 10_000
     worker_memory: int = 1024 * 1024 * 1024
     task_memory: int = 0
 

@@ -157,6 +157,11 @@ class Board:
             else:
                 self._stop = place if self._stop is None else min(place, self._stop)
 
+    @property
+    def running(self) -> int:
+        """How many task runs are under way."""
+        return self._running
+
     def stopper(self) -> TaskRun | None:
         """Return the task that stopped the run: the first that must succeed, is final and did not."""
         place = self._stop_late if self._stop is None else self._stop

@@ -37,7 +37,7 @@ class EngineSettings:
     base: Path
     network_allow: tuple[str, ...] = ()
     workers: int = 2
-    tasks_per_worker: int = 1000
+    tasks_per_worker: int = 10_000
     worker_memory: int = 1 << 30
     task_memory: int = 0
     connections: Mapping[str, Any] = field(default_factory=dict)

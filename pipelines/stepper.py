@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 FIRST_WAIT = 0.05  # seconds before a step is tried again that the store could not take
 LONGEST_WAIT = 2.0
 TOGETHER = 256  # ends of attempts that go into one step
+MANY = 16  # attempts under way from which on an end waits a little for others to share its step with
+A_LITTLE = 0.004  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,13 @@ class Stepper:
         self._ended: list[Ended] = []
         self._ticked = False
         self._pumping = False
+        self._enough: asyncio.Event | None = None  # somebody gathers ends, and wants to know of many
 
     async def ended(self, ended: Ended) -> None:
         """Write the end of an attempt with all that follows from it (or leave it to the step that is on its way)."""
         self._ended.append(ended)
+        if self._enough is not None and len(self._ended) >= MANY:
+            self._enough.set()
         await self._pump()
 
     async def tick(self) -> None:
@@ -84,12 +89,25 @@ class Stepper:
         self._pumping = True
         try:
             while (self._ended or self._ticked) and not self.concluded:
+                if not self._ticked and self.board.running >= MANY + len(self._ended):
+                    await self._gather()
                 async with self._lock:
                     together, self._ended = self._ended[:TOGETHER], self._ended[TOGETHER:]
                     self._ticked = False
                     await self._advance(together)
         finally:
             self._pumping = False
+
+    async def _gather(self) -> None:
+        """Wait a little for more ends: where many attempts are under way, one transaction is to serve many of them."""
+        self._enough = asyncio.Event()
+        try:
+            async with asyncio.timeout(A_LITTLE):
+                await self._enough.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._enough = None
 
     async def _advance(self, together: Sequence[Ended]) -> None:
         """Take one step."""

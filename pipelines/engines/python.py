@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pipelines.workers.in_loop import LoopCalls
 
 
+_KNOWN_OPTIONS = 4096
+
+
 class PythonOptions(FunctionOptions):
     """A function task in a warm worker of this service. `in_loop`: in its own loop instead, for an `async def`."""
 
@@ -42,13 +45,14 @@ class PythonEngine:
         self._calls: LoopCalls | None = None
         self._jobs: dict[str, asyncio.Task[Outcome]] = {}
         self._numbers = itertools.count(1)
+        self._read: dict[int, tuple[Mapping[str, Any], PythonOptions]] = {}
 
     async def open(self) -> None:
         return
 
     async def start(self, context: TaskContext) -> str:
         settings = self._settings
-        options: PythonOptions = read_options(PythonOptions, context, settings.base)
+        options = self._options(context)
         handle = str(next(self._numbers))
         job, left = make_job(context, options, settings), time_left(context, settings.clock)
         if options.in_loop:
@@ -68,6 +72,17 @@ class PythonEngine:
             run = self._workers().run(job, context.log, left, options.memory or settings.task_memory)
         self._jobs[handle] = asyncio.get_running_loop().create_task(run)
         return handle
+
+    def _options(self, context: TaskContext) -> PythonOptions:
+        """Return the options of a task; those that hold no expressions are the same object in every run."""
+        known = self._read.get(id(context.options))
+        if known is not None and known[0] is context.options:
+            return known[1]
+        options: PythonOptions = read_options(PythonOptions, context, self._settings.base)
+        if len(self._read) >= _KNOWN_OPTIONS:
+            self._read.clear()
+        self._read[id(context.options)] = (context.options, options)
+        return options
 
     async def find(self, context: TaskContext) -> str | None:
         return None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -38,8 +39,8 @@ def bound(function: Callable[..., Any], context: Context, job: Job) -> tuple[lis
     args, upstream, params = {**job.slice, **job.args}, job.upstream, job.params
     positional: list[Any] = []
     named: dict[str, Any] = {}
-    hints = _hints(function)
-    for name, parameter in inspect.signature(function).parameters.items():
+    hints, parameters = _shape(function)
+    for name, parameter in parameters.items():
         hint = hints.get(name)
         if parameter.kind is parameter.VAR_POSITIONAL:
             continue
@@ -64,8 +65,14 @@ def bound(function: Callable[..., Any], context: Context, job: Job) -> tuple[lis
             positional.append(value)
         else:
             named[name] = value
-    _refuse_unknown(function, job.args)
+    _refuse_unknown(parameters, job.args)
     return positional, named
+
+
+@lru_cache(maxsize=256)
+def _shape(function: Callable[..., Any]) -> tuple[Mapping[str, Any], Mapping[str, inspect.Parameter]]:
+    """Return the annotations as types, and the parameters: read once, for short tasks are called often."""
+    return _hints(function), inspect.signature(function).parameters
 
 
 def is_context(function: Callable[..., Any], name: str) -> bool:
@@ -73,9 +80,8 @@ def is_context(function: Callable[..., Any], name: str) -> bool:
     return name == CONTEXT or _hints(function).get(name) is Context
 
 
-def _refuse_unknown(function: Callable[..., Any], args: Mapping[str, Any]) -> None:
+def _refuse_unknown(parameters: Mapping[str, inspect.Parameter], args: Mapping[str, Any]) -> None:
     """Refuse arguments of the task's own that the function does not take: they are mistyped, not meant for nobody."""
-    parameters = inspect.signature(function).parameters
     if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
         return
     for name in args:

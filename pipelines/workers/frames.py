@@ -1,8 +1,8 @@
 """Frames between the service and a worker: a four-byte length (big endian) and orjson; a list of shapes.
 
-Service to worker: one job at a time (the fields of `Job`). Worker to service, in this order per job: any number of
-`{"log": text}` and at most one `{"cooperates": true}`, then one of `{"output", "datasets", "checks", …}`,
-`{"failed", …}` or `{"stale": true}`.
+Service to worker: one job at a time, the list of its mark and the fields of `Job`. Worker to service, in this order per
+job: any number of `{"log": text}` and at most one `{"cooperates": true}`, then one of `{"output", "datasets", "checks",
+…}`, `{"failed", …}` or `{"stale": true}`. `marked` says whether the mark is to come at the end of both standard files.
 """
 
 import struct

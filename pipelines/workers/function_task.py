@@ -5,6 +5,7 @@ TaskFailed that it stands for. Shared by the engines that call functions, wherev
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -77,9 +78,10 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
     run, task_run = context.run, context.task_run
     output = None if options.output is None else _bound(options.output, context, settings)
     left = time_left(context, settings.clock)
+    base, values, code = _folders(settings.base, settings.state, run.uid)
     return Job(
         function=options.function,
-        base=str(settings.base.absolute()),
+        base=base,
         sys_path=options.sys_path,
         args=options.args,
         slice={"item": context.item, "partition": task_run.partition} if context.task.fans_out else {},
@@ -91,7 +93,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         task=task_run.task,
         partition=task_run.partition or run.partition or "",
         attempt=task_run.attempt,
-        values=str(values_folder(settings.state.absolute(), run.uid)),
+        values=values,
         target=None if output is None else output.uri,
         how=None if output is None else plain_how(output.how(options.mode, options.key)),
         connection=None if output is None else output.connection,
@@ -100,7 +102,7 @@ def make_job(context: TaskContext, options: FunctionOptions, settings: EngineSet
         resumes=run.resumed_from or "",
         checks=tuple(as_plain(check.spec) for check in options.checks),
         connections=connections_of(options.checks, settings.connections),
-        code=str(settings.state.absolute() / "code"),
+        code=code,
         pipeline=run.pipeline,
         key=run.key,
         trigger=run.trigger,
@@ -118,6 +120,13 @@ def _bound(reference: str, context: TaskContext, settings: EngineSettings) -> Bo
         raise TaskFailed(
             f"the options of task {context.task.name!r} are wrong: {error}", "bad_options", retryable=False
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _folders(base: Path, state: Path, run: str) -> tuple[str, str, str]:
+    """Return the base folder, that of a run's values and that of its code: the same for all tasks of a run."""
+    there = state.absolute()
+    return str(base.absolute()), str(values_folder(there, run)), str(there / "code")
 
 
 def time_left(context: TaskContext, clock: Clock) -> float | None:

@@ -63,7 +63,8 @@ def carry_out(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = old
-        shutil.rmtree(context.folder, ignore_errors=True)
+        if context.folder.is_dir():
+            shutil.rmtree(context.folder, ignore_errors=True)
 
 
 def with_frames(job: Job, frames: Mapping[str, Any]) -> Job:

@@ -7,11 +7,13 @@ goodwill.
 """
 
 import contextlib
+import fcntl
 import os
 import resource
 import signal
 import socket
 import sys
+import termios
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,18 +24,20 @@ from pipelines.workers.frames import HEAD, Job
 from pipelines.workers.functions import Functions
 from pipelines.workers.job import carry_out
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
     """Serve jobs until the service closes the socket."""
     channel = _take_over_stdin()
-    functions = Functions()
+    functions, memory = Functions(), Memory()
     while (job := _receive(channel)) is not None:
         if not functions.fit(job):
             _send(channel, {"stale": True})
             continue
-        cpu, peak_reset = _cpu(), _reset_peak()
+        cpu = _cpu()
+        memory.begin()
         stop = StopFlag(lambda: _send(channel, {"cooperates": True}))
         try:
             answer = carry_out(job, functions, lambda text: _send(channel, {"log": str(text)}), stop.asked)
@@ -41,9 +45,9 @@ def main() -> None:
             stop.lower()
         functions.remember()
         answer["cpu"] = _cpu() - cpu
-        answer["rss"] = _peak(peak_reset)
-        answer["kept"] = _resident()
-        _finish_output(job.mark)
+        answer["rss"] = memory.peak()
+        answer["kept"] = memory.kept()
+        answer["marked"] = _finish_output(job.mark)
         _send(channel, answer)
 
 
@@ -90,7 +94,10 @@ def _receive(channel: socket.socket) -> Job | None:
     if head is None:
         return None
     body = _exactly(channel, HEAD.unpack(head)[0])
-    return None if body is None else Job(**orjson.loads(body))
+    if body is None:
+        return None
+    mark, fields = orjson.loads(body)
+    return Job(**{**fields, "mark": mark})
 
 
 def _exactly(channel: socket.socket, size: int) -> bytes | None:
@@ -112,14 +119,33 @@ def _send(channel: socket.socket, answer: dict[str, Any]) -> None:
         channel.sendall(HEAD.pack(len(body)) + body)
 
 
-def _finish_output(mark: str) -> None:
-    """Flush what the task printed and mark its end, so that the next task's lines are not taken for this one's."""
-    end = f"{mark}\n".encode()
-    for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
+def _finish_output(mark: str) -> bool:
+    """Flush what the task printed and mark its end, so that the next task's lines are not taken for this one's.
+
+    Returns False where nothing had to be marked, for all that was printed has been read already.
+    """
+    for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    if _unread(1) == 0 and _unread(2) == 0:
+        return False
+    end = f"{mark}\n".encode()
+    for fd in (1, 2):
         with contextlib.suppress(OSError):
             os.write(fd, end)
+    return True
+
+
+def _unread(fd: int) -> int | None:
+    """Return how many bytes in a pipe nobody has read yet, None where its writing end cannot tell."""
+    if sys.platform != "linux":
+        return None
+    count = bytearray(4)
+    try:
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    except OSError:
+        return None
+    return int.from_bytes(count, sys.byteorder)
 
 
 def _cpu() -> float:
@@ -128,37 +154,39 @@ def _cpu() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
-def _reset_peak() -> bool:
-    """Begin a new high-water mark of resident memory; False where the system keeps only one per process."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - a kernel file
-            file.write("5")
-    except OSError:
-        return False
-    return True
+class Memory:
+    """The memory of this process, over two kernel files that stay open: a job is asked about before and after."""
 
+    def __init__(self) -> None:
+        self._marks = _opened("/proc/self/clear_refs", os.O_WRONLY)
+        self._pages = _opened("/proc/self/statm", os.O_RDONLY)
 
-def _peak(reset: bool) -> int:
-    """Return the peak of resident bytes since the reset, or of the process's life."""
-    if reset:
+    def begin(self) -> None:
+        """Begin a new high-water mark of resident memory; some systems keep only one per process."""
+        if self._marks is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._marks, b"5")
+
+    def peak(self) -> int:
+        """Return the peak of resident bytes since the beginning, or of the process's life."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+    def kept(self) -> int:
+        """Return the bytes resident now without pages of files; 0 where that cannot be told."""
+        if self._pages is None:
+            return 0
         try:
-            with open("/proc/self/status", "rb") as file:  # noqa: PTH123 - a kernel file
-                for line in file:
-                    if line.startswith(b"VmHWM:"):
-                        return int(line.split()[1]) * 1024
-        except (OSError, ValueError, IndexError):
-            pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+            _, resident, shared, *_ = os.pread(self._pages, 128, 0).split()
+            return (int(resident) - int(shared)) * _PAGE
+        except (OSError, ValueError):
+            return 0
 
 
-def _resident() -> int:
-    """Return the bytes resident now without pages of files; 0 where that cannot be told."""
+def _opened(path: str, how: int) -> int | None:
     try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - a kernel file
-            _, resident, shared, *_ = file.read().split()
-            return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
+        return os.open(path, how | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 if __name__ == "__main__":

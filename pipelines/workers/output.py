@@ -26,7 +26,7 @@ class LinePipe(asyncio.Protocol):
         self._tap = tap
         self._rest = bytearray()
         self._mark: bytes | None = None
-        self._marked: asyncio.Event | None = None
+        self._came: asyncio.Event | None = None  # somebody waits for the mark
         self._transport: asyncio.BaseTransport | None = None
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self.closed = asyncio.Event()
@@ -36,10 +36,27 @@ class LinePipe(asyncio.Protocol):
         self._line = line
         self.last.clear()
 
-    def await_mark(self, mark: bytes) -> asyncio.Event:
-        """Return an event that is set when a line has ended with `mark`."""
-        self._mark, self._marked = mark, asyncio.Event()
-        return self._marked
+    def expect(self, mark: bytes) -> None:
+        """Take `mark` at the end of a line for the end of what is followed now."""
+        self._mark, self._came = mark, None
+
+    @property
+    def expects(self) -> bool:
+        """Say whether a mark is still to come."""
+        return self._mark is not None
+
+    async def mark_came(self) -> None:
+        """Wait for the mark that is expected."""
+        if self._mark is not None:
+            self._came = asyncio.Event()
+            await self._came.wait()
+
+    def end(self) -> None:
+        """End the last line, where the writer has seen that all before it was read: no mark will come."""
+        self._mark = None
+        if self._rest:
+            self._emit(bytes(self._rest))
+            self._rest.clear()
 
     def close(self) -> None:
         """Stop reading."""
@@ -77,8 +94,8 @@ class LinePipe(asyncio.Protocol):
             line = line[: -len(mark)]
             if line:
                 self._emit(line)
-            if self._marked is not None:
-                self._marked.set()
+            if self._came is not None:
+                self._came.set()
             return
         self._emit(line)
 

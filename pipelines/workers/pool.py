@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Outcome:
 class WorkerLimits:
     """When a worker is replaced: after `jobs` jobs, or when it has more than `kept` bytes resident between two."""
 
-    jobs: int = 1000
+    jobs: int = 10_000
     kept: int = 1 << 30
 
 
@@ -78,13 +78,10 @@ class WorkerPool:
         cases nothing of the job lives on. Cancelling kills the job as well.
         """
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise TaskTimedOut(
-                f"the task waited for a free worker until its timeout ({self._size} are busy); it was not started"
-            ) from None
+        if self._turns.locked():
+            await self._turn(deadline)
+        else:
+            await self._turns.acquire()
         try:
             while True:
                 worker = await self._take(job.run)
@@ -93,6 +90,16 @@ class WorkerPool:
                     return outcome
         finally:
             self._turns.release()
+
+    async def _turn(self, deadline: float | None) -> None:
+        """Wait for a free worker."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise TaskTimedOut(
+                f"the task waited for a free worker until its timeout ({self._size} are busy); it was not started"
+            ) from None
 
     async def close(self) -> None:
         """Kill all workers; returns when they are gone."""
@@ -191,6 +198,7 @@ class _Worker:
         self._out = out
         self._err = err
         self._cooperates = False
+        self._secret = f"\x00{secrets.token_hex(8)}-"  # that a job cannot print, for it does not know it
         self.jobs = 0
         self.last_run = ""
 
@@ -226,12 +234,13 @@ class _Worker:
     async def run(self, job: Job, log: Log, deadline: float | None, memory: int) -> Outcome:
         self.jobs += 1
         self.last_run, self._cooperates = job.run, False
-        mark = f"\x00{secrets.token_hex(8)}"
+        mark = f"{self._secret}{self.jobs}"
         self._out.follow(lambda line: log("stdout", line))
         self._err.follow(lambda line: log("stderr", line))
-        finished = [pipe.await_mark(mark.encode()) for pipe in (self._out, self._err)]
+        self._out.expect(mark.encode())
+        self._err.expect(mark.encode())
         try:
-            body = orjson.dumps(replace(job, mark=mark))
+            body = orjson.dumps([mark, job])
         except TypeError as error:
             raise TaskFailed(
                 f"an argument of the task is no plain value: {error}", "bad_arguments", retryable=False
@@ -243,8 +252,11 @@ class _Worker:
             async with asyncio.timeout_at(deadline):
                 self._writer.write(HEAD.pack(len(body)) + body)
                 answer = await self._answer(log)
-            if not answer.get("stale"):
-                await self._rest_of_output(finished)
+            if answer.get("marked"):
+                await self._rest_of_output()
+            else:
+                self._out.end()
+                self._err.end()
             if memory:
                 self._ward.limit(0)
             clean = True
@@ -284,13 +296,13 @@ class _Worker:
             async with asyncio.timeout(_STOP_WITHIN):
                 await self._answer(log)
 
-    async def _rest_of_output(self, finished: list[asyncio.Event]) -> None:
+    async def _rest_of_output(self) -> None:
         """Wait until all that the job printed has come; not for ever, for its code may have closed the files."""
-        if not all(event.is_set() for event in finished):
+        if self._out.expects or self._err.expects:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_OUTPUT_WITHIN):
-                    for event in finished:
-                        await event.wait()
+                    await self._out.mark_came()
+                    await self._err.mark_came()
 
     async def _crash(self, memory: int) -> TaskFailed:
         """Say how the worker died, with its last words."""

@@ -52,12 +52,37 @@ def test_the_mark_is_found_and_never_shown(noise: bytes, cuts: list[int]) -> Non
     mark = b"\x00secret-mark"
     noise = noise.replace(mark, b"")
     pipe = LinePipe(got.append)
-    marked = pipe.await_mark(mark)
+    pipe.expect(mark)
+    assert pipe.expects
     for part in pieces(noise + mark + b"\n", cuts):
         pipe.data_received(part)
 
-    assert marked.is_set()
+    assert not pipe.expects
     assert not any("secret-mark" in line for line in got)
+
+
+async def test_the_mark_is_waited_for() -> None:
+    """Whoever waits for the mark goes on when it comes, and at once when it has come."""
+    pipe = LinePipe()
+    pipe.expect(b"\x00m")
+    waiting = asyncio.ensure_future(pipe.mark_came())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    pipe.data_received(b"last\x00m\n")
+    await waiting
+    await pipe.mark_came()
+
+
+def test_without_a_mark_the_last_line_is_ended() -> None:
+    """Where all was read before the answer, what stands without a line break is a line, and no mark is waited for."""
+    got: list[str] = []
+    pipe = LinePipe(got.append)
+    pipe.expect(b"\x00m")
+    pipe.data_received(b"one\ntwo")
+    pipe.end()
+    pipe.end()
+    assert got == ["one", "two"]
+    assert not pipe.expects
 
 
 @pytest.mark.parametrize("run", [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")])
