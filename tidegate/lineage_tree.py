@@ -29,6 +29,14 @@ class Branch:
     rows: int | None = None
 
 
+def checked(details: Item) -> str:
+    """Say what the checks of a run found, in a few words; empty when there were none."""
+    n, failed = details.get("checks", 0), details.get("checks_failed", 0)
+    if not n:
+        return ""
+    return f"{failed} of {n} checks failed" if failed else f"{n} check{'s' if n != 1 else ''} passed"
+
+
 def grow(root: str, nodes: Sequence[Item], edges: Sequence[Item]) -> list[Branch]:
     """Return the trees of a graph, one for each node that nothing led to."""
     by_uid = {node["uid"]: node for node in nodes}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.run import DatasetWrite, LogLine
+from pipelines.run import CheckResult, DatasetWrite, LogLine
 from sensors.batch import DeadLetter
 from tests.support.stores import T0, add_runs, claim, do, event, fired, run, task, trigger_event
 from tidegate.store.reader import Row
@@ -122,6 +122,20 @@ async def test_around_a_run(store: Store) -> None:
     assert nodes["evt_1"]["sensor"] == "hook"
     assert nodes["tsk_1"]["state"] == "pending"
     assert nodes["db://w/daily"]["name"] == "daily"
+
+
+async def test_a_run_tells_what_its_checks_found(store: Store) -> None:
+    """The node of a run has how many checks were made and how many failed; one without checks has neither."""
+    await tell_a_story(store)
+    checks = [
+        CheckResult(check=f"c{n}", task="a", dataset="daily", passed=n > 0, severity="warn", message="m", at=T0)
+        for n in range(3)
+    ]
+    await do(store, lambda tx: tx.insert_datasets("run_1", [], checks))
+    graph = await store.read(lambda reader: reader.lineage(run="run_1"))
+    runs = [node for node in graph["nodes"] if node["kind"] == "run"]
+    told = {node["uid"]: (node.get("checks"), node.get("checks_failed")) for node in runs}
+    assert told == {"run_1": (3, 1), "run_2": (None, None)}
 
 
 async def test_lineage_is_bounded(store: Store) -> None:

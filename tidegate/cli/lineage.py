@@ -64,6 +64,7 @@ def _tree(branch: "Branch") -> "Tree":
 
 def _label(branch: "Branch") -> "Text":
     from tidegate.cli import out
+    from tidegate.lineage_tree import checked
 
     node, details = branch.node, branch.node["details"]
     kind = node["kind"]
@@ -71,6 +72,8 @@ def _label(branch: "Branch") -> "Text":
     parts: list[object] = [out.words(kind.replace("_", " "), "dim"), shown]
     if kind in ("run", "task") and "state" in details:
         parts.append(out.state(details["state"]))
+    if kind == "run" and (found := checked(details)):
+        parts.append(out.words(found, "red" if details["checks_failed"] else "dim"))
     if kind == "task" and details.get("attempt", 0) > 1:
         parts.append(out.words(f"{details['attempt']} attempts", "yellow"))
     rows = branch.rows if branch.rows is not None else details.get("rows")

@@ -79,7 +79,9 @@ class MemoryNeighbours:
         if kind == "run" and uid in state.runs:
             run = state.runs[uid]
             row = pick(run, "pipeline", "state", "key", "generation", "trigger", "partition", "finished_at")
-            return {**row, "at": run.created_at, "span": run.run_span}
+            found = [check.passed for of, check in state.checks.values() if of == uid]
+            checked = {"checks": len(found), "checks_failed": found.count(False)} if found else {}
+            return {**row, "at": run.created_at, "span": run.run_span, **checked}
         if kind == "task" and uid in state.tasks:
             task = state.tasks[uid]
             row = pick(task, "task", "partition", "state", "engine", "attempt", "finished_at", "span")

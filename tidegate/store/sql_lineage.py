@@ -86,6 +86,7 @@ _DESCRIBE: Mapping[str, tuple[str, str]] = {
     ),
     "task": ("task_runs", "uid, task, partition, state, engine, attempt, started_at AS at, finished_at, span"),
 }
+_CHECKED = "SELECT run, count(*), CAST(sum(passed) AS BIGINT) FROM checks WHERE run = ANY(?) GROUP BY run"
 _LAST = ("run", "at", "rows", "bytes", "version", "dataset")
 
 
@@ -173,7 +174,11 @@ class LineageSql:
         table, columns = _DESCRIBE[kind]
         labels = [column.split(" AS ")[-1] for column in columns.split(", ")]
         rows = self._s.select(f"SELECT {columns} FROM {table} WHERE uid = ANY(?)", uids)
-        return {row[0]: dict(zip(labels[1:], row[1:], strict=True)) for row in rows}
+        found = {row[0]: dict(zip(labels[1:], row[1:], strict=True)) for row in rows}
+        if kind == "run" and found:
+            for run, checked, passed in self._s.select(_CHECKED, list(found)):
+                found[run] |= {"checks": checked, "checks_failed": checked - passed}
+        return found
 
     def _describe_datasets(self, uids: Sequence[str]) -> Mapping[str, Row]:
         out: dict[str, Row] = {}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from tidegate.lineage_tree import Branch
+from tidegate.lineage_tree import Branch, checked
 from tidegate.web.html import Html, tag, text
 from tidegate.wording import ago, lasting
 
@@ -128,6 +128,10 @@ def _leaf(branch: Branch) -> Html:
     word = state(details["state"]) if kind in ("run", "task") and "state" in details else Html()
     written = branch.rows if branch.rows is not None else details.get("rows")
     rows = tag("span", cls="muted")(f"{written:,} rows") if written is not None else Html()
+    found = checked(details) if kind == "run" else ""
+    judged = tag("span", cls="error" if details.get("checks_failed") else "muted")(found) if found else Html()
     again = tag("span", cls="muted")("see above") if branch.again else Html()
     children = tree(branch.children, top=False) if branch.children else Html()
-    return tag("li")(tag("span", cls="kind")(kind.replace("_", " ")), name, " ", word, " ", rows, " ", again, children)
+    return tag("li")(
+        tag("span", cls="kind")(kind.replace("_", " ")), name, " ", word, " ", rows, judged, " ", again, children
+    )
