@@ -302,6 +302,8 @@ class Board:
             return
         met = self.met(task)
         if met is Met.START:
+            if not all(self.tasks[need].state.final for need in self.shape.reads[task.name]):
+                return
             if task.name in self._fans:
                 self._reopen(task)  # a resumed run: its partitions are known
             elif task.when is not None or task.fans_out:

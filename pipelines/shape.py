@@ -1,20 +1,25 @@
 """Shape: what never changes about a pipeline's graph, worked out once and shared by all steps of its runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from pipelines.graph import goes_on, ordered
 from pipelines.pipeline import PipelineDef
 from pipelines.task import TaskDef
 
+_NAMED = re.compile(r"""\btasks(?:\.(\w+)|\[["']([^"']+)["']\])""")
+
 
 class Shape:
     """A definition with its tasks by name and in topological order, who waits for whom, and who goes on regardless.
 
     `below` are the tasks that need a task, `copies` those that fan out `per` it. `exempt` start even in a stopped run.
+    `reads` are the needs that a task's conditions name: these have ended before the conditions are evaluated, whatever
+    the rule over the needs, for else it would be luck what they see.
     Raises DefinitionError for a graph that has no order.
     """
 
-    __slots__ = ("below", "copies", "definition", "exempt", "index", "order", "tasks")
+    __slots__ = ("below", "copies", "definition", "exempt", "index", "order", "reads", "tasks")
 
     def __init__(self, definition: PipelineDef) -> None:
         self.definition = definition
@@ -31,3 +36,11 @@ class Shape:
                 copies.setdefault(task.per, []).append(task.name)
         self.below: Mapping[str, Sequence[str]] = below
         self.copies: Mapping[str, Sequence[str]] = copies
+        self.reads: Mapping[str, Sequence[str]] = {task.name: _read(task) for task in self.order}
+
+
+def _read(task: TaskDef) -> Sequence[str]:
+    """Return the needs that `when` and `partitions` name."""
+    texts = [text for text in (task.when, task.partitions) if isinstance(text, str)]
+    named = {dotted or quoted for text in texts for dotted, quoted in _NAMED.findall(text)}
+    return tuple(need for need in task.needs if need in named)

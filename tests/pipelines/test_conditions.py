@@ -89,6 +89,35 @@ async def test_conditions_see_the_outputs_above(make_bench: MakeBench) -> None:
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        {"when": 'tasks.slow.output == "slow"'},
+        {"when": 'tasks["slow"].state == "succeeded"'},
+        {"partitions": "[tasks.slow.output]"},
+    ],
+)
+async def test_a_condition_waits_for_the_needs_that_it_names(make_bench: MakeBench, more: dict[str, Any]) -> None:
+    """Under `any_success` too: what a condition sees is no matter of who was faster."""
+    gate = Gate()
+
+    async def work(context: TaskContext) -> TaskResult:
+        if context.task.name == "slow":
+            await gate(context)
+        return TaskResult(output=context.task.name)
+
+    bench = make_bench(ScriptedEngine(work=work))
+    run = bench.add(task("fast"), task("slow"), task("go", "fast", "slow", upstream="any_success", **more))
+    bench.dispatcher()
+    await bench.settled()
+    assert states(bench, run) == {"fast": "succeeded", "slow": "running", "go": "pending"}
+    gate.open()
+    await bench.settled()
+
+    assert states(bench, run)["go"] == "succeeded"
+    assert bench.state(run) is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
     ("when", "said"),
     [("params.nothing", "cannot be evaluated"), ('"text"', "neither true nor false but 'text'")],
 )
