@@ -86,6 +86,13 @@ def overview(
     )
 
 
+def _why(error: str | None, *, left_out: bool) -> Html:
+    """Say why a task did not do its work: what was left out on purpose is no error."""
+    if not error:
+        return text("")
+    return tag("span", cls="muted" if left_out else "error")(_short(error))
+
+
 def _pipeline(run: RunRow) -> Html:
     """Name what runs, and the partition that it makes."""
     if run.partition is None:
@@ -193,7 +200,7 @@ def run_page(run: RunDetail, logs: LogPage, lineage: Lineage | None, now: int) -
                     number(task.attempt),
                     number(took(task.duration)),
                     number(sized(task.peak_rss_bytes)),
-                    tag("span", cls="error")(_short(task.error)) if task.error else text(""),
+                    _why(task.error, left_out=task.state == "skipped"),
                 )
                 for task in run.tasks
             ],
