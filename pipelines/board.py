@@ -8,30 +8,19 @@ could not be written, `undone` gives a board as it stood before.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from pipelines import fanout, upstream
 from pipelines.endings import cancelled, closed, conclusion, ended, stopped
 from pipelines.run import Run, RunState, TaskRun, TaskState, evolve
 from pipelines.shape import Shape
 from pipelines.start_queue import StartQueue
-from pipelines.step import AMBIGUOUS, Advance, MintSpan, engine_key
+from pipelines.step import Advance, MintSpan, begun
 from pipelines.task import TaskDef
 from pipelines.upstream import Met, Needs
-from sensors.uid import TASK_RUN
 
 _NOT_STARTED = frozenset({TaskState.PENDING, TaskState.READY})
 
 Take = Callable[[TaskDef, str], bool]
-
-
-@dataclass(slots=True)
-class Fan:
-    """The slices of one task: labels in order, how many have not ended, how many run."""
-
-    labels: list[str] = field(default_factory=list)
-    open: int = 0
-    running: int = 0
 
 
 class Board:
@@ -56,7 +45,7 @@ class Board:
         self.expired = ""  # why the run's time is up
         self._take = take
         self._needs = {task.name: Needs(len(task.needs)) for task in shape.order}
-        self._fans: dict[str, Fan] = {}
+        self._fans: dict[str, fanout.Fan] = {}
         self._gates: dict[str, None] = {}  # tasks that may start as far as needs go, and whose conditions are open
         self.queue = StartQueue(shape.index.__getitem__)
         self._open = self._running = 0
@@ -106,10 +95,10 @@ class Board:
         elif task_run.state.final and not task_run.partition:
             self._ended(task_run)
 
-    def _fan(self, task: str) -> Fan:
+    def _fan(self, task: str) -> fanout.Fan:
         found = self._fans.get(task)
         if found is None:
-            found = self._fans[task] = Fan()
+            found = self._fans[task] = fanout.Fan()
         return found
 
     def put(self, task_run: TaskRun) -> None:
@@ -169,27 +158,8 @@ class Board:
 
     # -- what happens ---------------------------------------------------------------------------------------------
     def start(self, task_run: TaskRun) -> None:
-        """Write the intention to start a new attempt. The last error stays readable until the attempt ends.
-
-        After an ambiguous end the key stays what it was: what nobody knows the outcome of must not be done twice by
-        a receiver that drops repeats.
-        """
-        unknown = task_run.error_kind == AMBIGUOUS and task_run.engine_key is not None
-        attempt = task_run.attempt + 1
-        self.put(
-            evolve(
-                task_run,
-                state=TaskState.RUNNING,
-                attempt=attempt,
-                engine_key=task_run.engine_key if unknown else engine_key(self.run, task_run, attempt),
-                handle=None,
-                started_at=self.at,
-                first_started_at=self.at if task_run.first_started_at is None else task_run.first_started_at,
-                finished_at=None,
-                next_at=None,
-                span=None if self.run.run_span is None else self.mint_span(self.run.run_span),
-            )
-        )
+        """Write the intention to start a new attempt."""
+        self.put(begun(self.run, task_run, self.at, self.mint_span))
         self.starts.append(task_run.label)
 
     def restart(self, task_run: TaskRun) -> None:
@@ -234,10 +204,7 @@ class Board:
             above = [self.tasks[label] for label in fan.labels] if fan is not None else []
             slices = [(one.partition, one.item or "null") for one in above]
         node = self.tasks[name]
-        for partition, item in slices:
-            one = TaskRun(
-                uid=uid(TASK_RUN), run=node.run, task=name, partition=partition, engine=node.engine, item=item
-            )
+        for one in fanout.task_runs(node, slices, uid):
             self.put(one)
         self._reopen(task)
 

@@ -6,7 +6,8 @@ elements, null for a slice that did not succeed; a list that would be too large 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from pipelines.errors import TaskFailed
 from pipelines.run import TaskRun, TaskState
 from pipelines.task import TaskDef
 from sensors.event import storable_text
+from sensors.uid import TASK_RUN
 
 MAX_SLICES = 50_000
 MAX_NAME = 256  # characters
@@ -115,3 +117,20 @@ def blame(slices: Sequence[TaskRun], required: int) -> str:
     need = "" if required == len(slices) else f" ({required} had to succeed)"
     first = f"; {failed.partition}: {failed.error}" if failed.error else ""
     return f"{len(bad)} of {len(slices)} partitions did not succeed{need}: {names}{more}{first}"
+
+
+@dataclass(slots=True)
+class Fan:
+    """The slices of one task: labels in order, how many have not ended, how many run."""
+
+    labels: list[str] = field(default_factory=list)
+    open: int = 0
+    running: int = 0
+
+
+def task_runs(node: TaskRun, slices: Slices, uid: Callable[[str], str]) -> Iterator[TaskRun]:
+    """Yield the task runs of a task's slices; `node` is the one that stands for them."""
+    for partition, item in slices:
+        yield TaskRun(
+            uid=uid(TASK_RUN), run=node.run, task=node.task, partition=partition, engine=node.engine, item=item
+        )
