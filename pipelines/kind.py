@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.datasets.catalog import Catalog
 from pipelines.ports import Engine
@@ -54,3 +54,10 @@ class EngineKind:
     build: Callable[[EngineSettings], Engine]
     example: str
     api: int = 1
+
+
+def said_of(error: ValueError) -> str:
+    """Return what is wrong with options in one line: each option with its fault."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
+    return str(error)

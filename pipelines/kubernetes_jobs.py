@@ -14,6 +14,7 @@ import orjson
 
 from pipelines.errors import TaskFailed, TaskTimedOut
 from pipelines.ports import TaskContext
+from pipelines.propagated import with_attempt
 
 CONTAINER: Final = "main"
 KEY_LABEL: Final = "tidegate.dev/key"
@@ -30,7 +31,6 @@ STUCK: Final = frozenset(
     }
 )
 _MARGIN: Final = 60  # seconds by which the cluster's own time-out comes after ours
-_TRACE: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +69,13 @@ def job_name(engine_key: str) -> str:
 
 def manifest(spec: JobSpec, context: TaskContext, name: str, seconds: float) -> dict[str, Any]:
     """Return the Job to create; `seconds` are left of the attempt's time."""
-    environment = {key: value for key, value in spec.env.items() if value is not None}
-    for stale in _TRACE:
-        environment.pop(stale, None)
+    given = {key: _text(value) for key, value in spec.env.items() if value is not None}
+    environment = with_attempt(given, context)
     task_run = context.task_run
-    environment |= {
-        "TIDEGATE_RUN": context.run.uid,
-        "TIDEGATE_TASK": task_run.task,
-        "TIDEGATE_ATTEMPT": str(task_run.attempt),
-        "TIDEGATE_KEY": task_run.engine_key or "",
-        **context.environ,
-    }
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": spec.image,
-        "env": [{"name": key, "value": _text(value)} for key, value in environment.items()],
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
     }
     for key, value in (("command", spec.command), ("args", spec.args), ("resources", spec.resources)):
         if value:

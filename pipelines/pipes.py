@@ -11,7 +11,7 @@ A line that is no message, or one of an unknown method, is never lost: it become
 import base64
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pipelines.errors import TaskFailed
 from pipelines.logbook import storable
 from pipelines.ports import TaskContext
+from pipelines.propagated import TRACE
 from pipelines.reported import CHECK, Reported, exception_words
 
 CONTEXT: Final = "DAGSTER_PIPES_CONTEXT"
@@ -27,6 +28,7 @@ MESSAGES: Final = "DAGSTER_PIPES_MESSAGES"
 VERSION: Final = "0.1"
 MAX_LINE: Final = 1_048_576  # bytes of one message
 _VERSION_FIELD: Final = "__dagster_pipes_version"
+_STREAMS: Final = ("stdout", "stderr")
 _EVENTS: Final = 100  # uids of causing events that the context names
 
 Log = Callable[[str, str], None]
@@ -74,7 +76,7 @@ def context_of(options: PipesOptions, context: TaskContext) -> dict[str, Any]:
     run, task_run = context.run, context.task_run
     keys = list(assets_of(options, context))
     partition = task_run.partition or run.partition or None
-    extras: dict[str, Any] = {name.lower(): value for name, value in context.environ.items() if name in _TRACE}
+    extras: dict[str, Any] = {name.lower(): value for name, value in context.environ.items() if name in TRACE}
     openlineage = context.environ.get("OPENLINEAGE_CONTEXT")
     if openlineage is not None:
         extras["openlineage"] = orjson.loads(openlineage)
@@ -108,9 +110,6 @@ def context_of(options: PipesOptions, context: TaskContext) -> dict[str, Any]:
 def encode(value: Any) -> str:
     """Return a bootstrap parameter as programs read it: base64 of zlib of JSON."""
     return base64.b64encode(zlib.compress(orjson.dumps(value))).decode()
-
-
-_TRACE: Final = frozenset({"TRACEPARENT", "TRACESTATE", "BAGGAGE"})
 
 
 class PipesInbox:
@@ -214,9 +213,6 @@ class PipesInbox:
 
     def _say(self, text: str) -> None:
         self._log("engine", storable(f"dagster pipes: {text}"))
-
-
-_STREAMS: Final[Sequence[str]] = ("stdout", "stderr")
 
 
 def _read(line: str | bytes) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ datasets and deadlines is in `watch_events`. Ids are made of what they tell of, 
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -84,17 +85,27 @@ def missed_event(sensor: str, missed: int, service: str, now: int) -> Event:
 
 
 def _of_sensor(sensor: str, type: str, change: str, data: Mapping[str, Any], service: str, now: int) -> Event:
+    name = f"{sensor}/{change}/{now}"
+    return own_event(f"tidegate.{type}", sensor, name, {"sensor": sensor, **data}, service, now)
+
+
+def own_event(
+    type: str, subject: str, id: str, data: Mapping[str, Any], service: str, now: int, run: Run | None = None
+) -> Event:
+    """Build an event of the house; with `run`, one that this run caused."""
     return Event(
         sensor=OWN_SENSOR,
-        id=f"{sensor}/{change}/{now}",
+        id=id,
         uid=new_uid(EVENT, now),
         source=f"/tidegate/{service}",
-        type=f"tidegate.{type}",
+        type=type,
         received_at=now,
-        subject=sensor,
+        subject=subject,
         time=now,
-        data=orjson.dumps({"sensor": sensor, **data}),
+        data=orjson.dumps(data, default=str),
         content_type="application/json",
+        depth=0 if run is None else run.depth + 1,
+        cause_run=None if run is None else run.uid,
     )
 
 
@@ -116,19 +127,9 @@ def join_event(alarm: Alarm, service: str, now: int) -> Event:
         "alert": wants_alert(alarm),
     }
     of = f"/{verdict.events[0]}" if alarm.change == "late" else ""
-    return Event(
-        sensor=OWN_SENSOR,
-        id=f"{verdict.round}/{alarm.change}{of}",
-        uid=new_uid(EVENT, now),
-        source=f"/tidegate/{service}",
-        type=f"tidegate.join.{alarm.change}",
-        received_at=now,
-        subject=name.trigger,
-        time=now,
-        data=orjson.dumps(about),
-        content_type="application/json",
-        depth=verdict.depth + 1,
-    )
+    same = f"{verdict.round}/{alarm.change}{of}"
+    event = own_event(f"tidegate.join.{alarm.change}", name.trigger, same, about, service, now)
+    return replace(event, depth=verdict.depth + 1)
 
 
 def wants_alert(alarm: Alarm) -> bool:
@@ -154,20 +155,7 @@ def _event(run: Run, service: str, now: int, *, type: str, subject: str, id: str
         "lane": run.lane,
         "params": dict(run.params),
     }
-    return Event(
-        sensor=OWN_SENSOR,
-        id=id,
-        uid=new_uid(EVENT, now),
-        source=f"/tidegate/{service}",
-        type=type,
-        received_at=now,
-        subject=subject,
-        time=now,
-        data=orjson.dumps({**about, **data}, default=str),
-        content_type="application/json",
-        depth=run.depth + 1,
-        cause_run=run.uid,
-    )
+    return own_event(type, subject, id, {**about, **data}, service, now, run)
 
 
 def _readable(text: str) -> str:

@@ -7,15 +7,13 @@ Ids are made of what they tell of, so that several replicas that notice the same
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from pipelines.datasets.asking import shown
 from pipelines.freshness import told
 from pipelines.run import Run
-from sensors.event import OWN_SENSOR, Event
-from sensors.uid import EVENT, new_uid
+from sensors.event import Event
 from tidegate.alerts.alert import Alert
 from tidegate.alerts.routing import AlertRules
+from tidegate.own_events import own_event
 from tidegate.watching import WatchedDataset
 
 
@@ -23,19 +21,15 @@ def dataset_event(
     watched: WatchedDataset, change: str, episode: str, data: Mapping[str, Any], service: str, now: int
 ) -> Event:
     """Build `tidegate.dataset.stale`, `.fresh` or `.unknown`; its subject is the dataset's configured name."""
-    about = {"dataset": watched.name, "namespace": watched.namespace, "uri": shown(watched.uri)}
-    return Event(
-        sensor=OWN_SENSOR,
-        id=f"{watched.name}/{change}/{episode}",
-        uid=new_uid(EVENT, now),
-        source=f"/tidegate/{service}",
-        type=f"tidegate.dataset.{change}",
-        received_at=now,
-        subject=watched.name,
-        time=now,
-        data=orjson.dumps({**about, "expected": watched.rule.words(), **data}),
-        content_type="application/json",
-    )
+    about = {
+        "dataset": watched.name,
+        "namespace": watched.namespace,
+        "uri": shown(watched.uri),
+        "expected": watched.rule.words(),
+        **data,
+    }
+    same = f"{watched.name}/{change}/{episode}"
+    return own_event(f"tidegate.dataset.{change}", watched.name, same, about, service, now)
 
 
 def stale_alert(rules: AlertRules, name: str, episode: str, text: str, now: int, *, over: bool = False) -> Alert:
@@ -77,20 +71,7 @@ def late_event(
             "partition": run.partition,
             "params": dict(run.params),
         }
-    return Event(
-        sensor=OWN_SENSOR,
-        id=id,
-        uid=new_uid(EVENT, now),
-        source=f"/tidegate/{service}",
-        type=f"tidegate.run.{change}",
-        received_at=now,
-        subject=pipeline,
-        time=now,
-        data=orjson.dumps({**about, **data}, default=str),
-        content_type="application/json",
-        depth=0 if run is None else run.depth + 1,
-        cause_run=None if run is None else run.uid,
-    )
+    return own_event(f"tidegate.run.{change}", pipeline, id, {**about, **data}, service, now, run)
 
 
 def late_alert(

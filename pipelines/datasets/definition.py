@@ -6,7 +6,6 @@ from typing import Any, Final, Literal
 
 Mode = Literal["replace", "append", "merge", "soft_delete"]
 SchemaPolicy = Literal["evolve", "strict"]
-MODES: Final = ("replace", "append", "merge", "soft_delete")
 DELETED_AT: Final = "_deleted_at"
 
 

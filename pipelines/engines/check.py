@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipelines.checks.registry import needs_memory
 from pipelines.checks.spec import as_plain
@@ -18,7 +18,7 @@ from pipelines.checks.written import Entries
 from pipelines.datasets.asking import refuse_unasked
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
-from pipelines.kind import EngineKind, EngineOptions, EngineSettings
+from pipelines.kind import EngineKind, EngineOptions, EngineSettings, said_of
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.run import CheckResult
 from pipelines.workers.frames import Job
@@ -104,7 +104,7 @@ class CheckEngine:
             if not checks:
                 raise ValueError(f"nothing is checked; give `checks`, here or at the dataset {options.dataset!r}")
         except ValueError as error:
-            said = f"the check task's options are wrong: {_said(error)}"
+            said = f"the check task's options are wrong: {said_of(error)}"
             raise TaskFailed(said, "bad_options", retryable=False) from error
         base = str(self._settings.base.absolute())
         run, task_run = context.run, context.task_run
@@ -154,12 +154,6 @@ class CheckEngine:
 def _costing(outcome: Outcome, failure: TaskFailed) -> TaskFailed:
     failure.cpu_seconds, failure.peak_rss_bytes = outcome.cpu, outcome.rss
     return failure
-
-
-def _said(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-    return str(error)
 
 
 KIND = EngineKind(

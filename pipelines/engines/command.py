@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from pipelines.capture import MAX_OUTPUT, Capture
 from pipelines.datasets.naming import namer
 from pipelines.errors import TaskFailed, TaskTimedOut
-from pipelines.kind import EngineKind, EngineOptions, EngineSettings
+from pipelines.kind import EngineKind, EngineOptions, EngineSettings, said_of
 from pipelines.pipes import PipesOptions, pipes_options
 from pipelines.pipes_files import PipesFolder, clear_orphans
 from pipelines.pipes_verdict import with_reports
 from pipelines.ports import TaskContext, TaskResult
+from pipelines.propagated import with_attempt
 from pipelines.workers.output import LinePipe, read_lines
 from pipelines.workers.wards import Exit, SpawnRefused, Ward, Wards
 from sensors.units import Size
@@ -36,7 +37,6 @@ from sensors.units import Size
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 _OUTPUT_WITHIN = 2.0
 _DEATH_WITHIN = 10.0
-_TRACE = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 _KEPT = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"})
 _KEPT_PREFIXES = ("LC_", "SSL_CERT_")
 _NO_SHELL = "write argv as a list of program and arguments, such as [dbt, run, --select, orders]; no shell reads it"
@@ -102,7 +102,7 @@ class CommandEngine:
             environment = child_environment(os.environ, options.env, context)
         except ValueError as error:
             raise TaskFailed(
-                f"the command task's options are wrong: {_said(error)}", "bad_options", retryable=False
+                f"the command task's options are wrong: {said_of(error)}", "bad_options", retryable=False
             ) from error
         if self._wards is None:
             self._wards = Wards()
@@ -236,15 +236,7 @@ def child_environment(ours: Mapping[str, str], given: Mapping[str, Any], context
         if "\x00" in text:
             raise ValueError(f"env: {name} holds a NUL, which no program can be given")
         environment[name] = text
-    for name in _TRACE:
-        environment.pop(name, None)
-    task_run = context.task_run
-    environment["TIDEGATE_RUN"] = context.run.uid
-    environment["TIDEGATE_TASK"] = task_run.task
-    environment["TIDEGATE_ATTEMPT"] = str(task_run.attempt)
-    environment["TIDEGATE_KEY"] = task_run.engine_key or ""
-    environment.update(context.environ)
-    return environment
+    return with_attempt(environment, context)
 
 
 def _standard_input(value: Any) -> tuple[int, int | None]:
@@ -341,12 +333,6 @@ def _result(
         failure.detail = None if end.code < 0 else f"exit:{end.code}"
     failure.cpu_seconds, failure.peak_rss_bytes = end.cpu, end.rss
     raise failure
-
-
-def _said(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-    return str(error)
 
 
 KIND = EngineKind(

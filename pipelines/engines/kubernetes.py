@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field
 from pipelines.capture import Capture
 from pipelines.datasets.naming import namer
 from pipelines.errors import Ambiguous, LeaseLost, TaskFailed
-from pipelines.kind import EngineKind, EngineOptions, EngineSettings
+from pipelines.kind import EngineKind, EngineOptions, EngineSettings, said_of
 from pipelines.kubernetes_api import Cluster, Missing, Taken
 from pipelines.kubernetes_jobs import KEY_LABEL, JobSpec, Waiting, job_name, judge, manifest
 from pipelines.kubernetes_logs import PodLog
@@ -264,7 +264,7 @@ def _options(context: TaskContext) -> KubernetesOptions:
     try:
         return KubernetesOptions.model_validate(context.options)
     except ValueError as error:
-        said = f"the kubernetes task's options are wrong: {error}"
+        said = f"the kubernetes task's options are wrong: {said_of(error)}"
         raise TaskFailed(said, "bad_options", retryable=False) from error
 
 

@@ -51,6 +51,11 @@ class UserCode:
         self._store: Path | None = None
         self._hooked = False
 
+    @property
+    def bare(self) -> bool:
+        """Say whether this knows no folders: nobody would notice that a file has changed, so it is read each time."""
+        return not self._folders
+
     def fits(self, folders: Sequence[str], manifest: Path | None, store: Path | None) -> bool:
         """Begin a job of a run: say whether what was imported here is what the run is bound to, or else is on disk."""
         self._follow(folders)

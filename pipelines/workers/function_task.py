@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipelines.checks.registry import needs_memory
 from pipelines.checks.spec import as_plain
@@ -18,7 +18,7 @@ from pipelines.checks.written import Entries
 from pipelines.datasets.catalog import Bound, plain_how
 from pipelines.datasets.values import values_folder
 from pipelines.errors import TaskFailed
-from pipelines.kind import EngineOptions, EngineSettings
+from pipelines.kind import EngineOptions, EngineSettings, said_of
 from pipelines.ports import TaskContext, TaskResult
 from pipelines.run import CheckResult, DatasetWrite
 from pipelines.workers.frames import Job
@@ -69,7 +69,7 @@ def read_options(model: type[FunctionOptions], context: TaskContext, _base: Path
         return model.model_validate(context.options)
     except ValueError as error:
         raise TaskFailed(
-            f"the options of task {context.task.name!r} are wrong: {_said(error)}", "bad_options", retryable=False
+            f"the options of task {context.task.name!r} are wrong: {said_of(error)}", "bad_options", retryable=False
         ) from error
 
 
@@ -170,9 +170,3 @@ def connections_of(checks: Entries, known: Mapping[str, Any]) -> Mapping[str, An
     """Return the connections that checks name: what a worker is told of them, and no more."""
     named = {check.options.get("connection") for check in checks}
     return {name: connection for name, connection in known.items() if name in named}
-
-
-def _said(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-    return str(error)

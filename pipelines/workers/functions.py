@@ -101,7 +101,7 @@ def _import(name: str, base: str, code: UserCode) -> Any:
         return importlib.import_module(name)
     file = Path(base, name).absolute()
     alias = f"_tidegate_user_{file.stem}_{abs(hash(str(file))):x}"
-    if alias in sys.modules:
+    if alias in sys.modules and not code.bare:
         return sys.modules[alias]
     spec = importlib.util.spec_from_file_location(alias, file, loader=Loader(alias, str(file), code))
     if spec is None or spec.loader is None or not file.exists():

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from pipelines.errors import TaskFailed, TaskTimedOut
+from pipelines.propagated import TRACE
 from pipelines.workers.frames import HEAD, MAX_FRAME, Job
 from pipelines.workers.output import LinePipe, read_lines
 from pipelines.workers.wards import Exit, SpawnRefused, Ward, Wards
@@ -31,7 +32,6 @@ _DEATH_WITHIN = 10.0
 _STOP_WITHIN = 4.0  # less than an attempt's time to let go
 _ROOT = str(Path(__file__).parents[2])
 _START = f"import sys; sys.path.insert(0, {_ROOT!r}); from pipelines.workers.main import main; main()"
-_TRACE = frozenset({"TRACEPARENT", "TRACESTATE", "BAGGAGE"})
 
 Log = Callable[[str, str], None]
 
@@ -213,7 +213,7 @@ class _Worker:
         ours.setblocking(False)
         out, out_end = os.pipe()
         err, err_end = os.pipe()
-        env = {k: v for k, v in os.environ.items() if k not in _TRACE and not k.startswith("TIDEGATE_")}
+        env = {k: v for k, v in os.environ.items() if k not in TRACE and not k.startswith("TIDEGATE_")}
         ward, pipes, unread = None, list[LinePipe](), [out, err]
         try:
             ward = await wards.spawn([sys.executable, "-c", _START], env, base, (theirs.detach(), out_end, err_end))

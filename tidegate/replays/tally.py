@@ -9,20 +9,6 @@ was started with is past its retention), `dealt_with` (the dead letter that name
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-OUTCOMES = (
-    "looked",
-    "started",
-    "filtered",
-    "error",
-    "paused",
-    "pattern",
-    "unmatched",
-    "other_partition",
-    "gone",
-    "not_fired",
-    "forgotten",
-    "dealt_with",
-)
 SAMPLES = 5  # of each outcome
 _TEXT = 400
 

@@ -114,3 +114,14 @@ async def test_bad_options_start_nothing(tmp_path: Path, options: dict[str, Any]
             await engine.start(make_context("check", options))
 
     assert (caught.value.kind, caught.value.retryable) == ("bad_options", False)
+
+
+@pytest.mark.parametrize("function", ["rules:few", "rules.py:few"])
+async def test_a_rule_that_was_changed_counts_as_it_is_now(folder: Path, function: str) -> None:
+    """A warm worker does not go on with the code that it has read before."""
+    asked = {"dataset": "parquet://orders.parquet", "checks": [{"custom": {"function": function, "args": {"most": 3}}}]}
+    async with opened(folder) as engine:
+        assert (await judged(engine, **asked)).output == {"passed": 1, "warned": 0}
+        (folder / "rules.py").write_text("def few(frame, most):\n    return 'no longer allowed'\n")
+        with pytest.raises(TaskFailed, match="no longer allowed"):
+            await judged(engine, **asked)
