@@ -89,6 +89,8 @@ class ObjectBench:
             if task.done():
                 break
             await asyncio.sleep(0)
+        while not (task.done() or self.clock.sleeping):  # a thread reads a file: its end is awaited, not so many turns
+            await asyncio.wait({task}, timeout=0.01)
         if not task.done():
             await self.clock.advance(0.001)
             task.cancel()
